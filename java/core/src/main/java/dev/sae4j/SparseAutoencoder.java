@@ -1,0 +1,492 @@
+package dev.sae4j;
+
+import dev.sae4j.internal.Native;
+import dev.sae4j.internal.bindings.CodesHandle;
+import dev.sae4j.internal.bindings.ModelHandle;
+import dev.sae4j.internal.bindings.Sae4j;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
+import java.nio.file.Path;
+import java.util.concurrent.locks.StampedLock;
+import org.bytedeco.javacpp.FloatPointer;
+
+/**
+ * One sparse autoencoder, ready on one device. Immutable, shared by any number of threads.
+ *
+ * <p>Vectors are float32, row-major [n, d]. Each operation takes them in three forms: a {@link FloatPointer} with n, for native
+ * memory of any size; a {@link FloatBuffer}, with n = remaining / d; a {@code float[]}, with n = length / d. Pointers and direct
+ * buffers in native byte order are used where they lie; arrays and heap buffers are copied in and out on each call.
+ *
+ * <p>Common errors: IllegalArgumentException if a length is not a multiple of d, or a value is NaN or infinite (naming row and
+ * column); IllegalStateException after close.
+ */
+public final class SparseAutoencoder implements AutoCloseable {
+  /** Rows for {@link #encode(Rows, int, Sink)}, a chunk at a time. */
+  @FunctionalInterface
+  public interface Rows {
+    /**
+     * Writes the next rows into the buffer, from its position on, as many as fit.
+     *
+     * @param into space for whole rows of dIn floats
+     * @return rows written; 0 when there are no more
+     */
+    long read(FloatBuffer into) throws IOException;
+  }
+
+  /** Takes the codes of each chunk. */
+  @FunctionalInterface
+  public interface Sink {
+    /**
+     * @param codes of the next rows; valid during this call only
+     */
+    void accept(SparseCodes codes) throws IOException;
+  }
+
+  private final SaeWeights weights;
+  private final Device device;
+  private final ModelHandle model;
+  private final Owned memory;
+  private final StampedLock lock = new StampedLock();
+  private boolean closed;
+
+  private SparseAutoencoder(SaeWeights weights, Device device) {
+    this.weights = weights;
+    this.device = device;
+    ModelHandle opened = new ModelHandle();
+    weights.retain();
+    try {
+      Native.check(
+          Sae4j.sae_cpu_open(
+              weights.dIn(), weights.dOut(), weights.dSae(),
+              weights.wEnc(), weights.wDec(), weights.bDec(),
+              weights.threshold(), weights.scale(), weights.offset(),
+              device.effectiveThreads(), device.screen(), device.kernel(), opened));
+    } catch (RuntimeException e) {
+      weights.release();
+      throw e;
+    }
+    this.model = opened;
+    this.memory =
+        Owned.by(
+            this,
+            "SparseAutoencoder",
+            () -> {
+              Sae4j.sae_close(opened);
+              weights.release();
+            });
+  }
+
+  /**
+   * Reads an SAE and opens it on the fastest device.
+   *
+   * @param path folder or file of a format that {@link dev.sae4j.io.SaeReader} knows
+   * @throws SaeException if it can't be read
+   */
+  public static SparseAutoencoder open(Path path) {
+    return open(path, Device.auto());
+  }
+
+  /** As {@link #open(Path)}, on a device of choice. */
+  public static SparseAutoencoder open(Path path, Device device) {
+    requireAvailable(device);
+    try (SaeWeights weights = SaeWeights.read(path)) {
+      return open(weights, device);
+    }
+  }
+
+  /**
+   * Opens weights on a device. They are borrowed, not copied, where the device shares the host's memory.
+   *
+   * @throws IllegalArgumentException if a weight is NaN or infinite, or a scale is not positive, naming the place
+   * @throws SaeException if the device, screen or kernel can't serve here, with the reason
+   */
+  public static SparseAutoencoder open(SaeWeights weights, Device device) {
+    requireAvailable(device);
+    return new SparseAutoencoder(weights, device);
+  }
+
+  private static void requireAvailable(Device device) {
+    String reason = device.reason();
+    if (reason != null) {
+      throw new SaeException("device " + device.name() + " is not available: " + reason);
+    }
+  }
+
+  public long dIn() {
+    return weights.dIn();
+  }
+
+  /** The length of a decoded vector: dIn but for transcoders. */
+  public long dOut() {
+    return weights.dOut();
+  }
+
+  public long dSae() {
+    return weights.dSae();
+  }
+
+  public SaeInfo info() {
+    return weights.info();
+  }
+
+  public Device device() {
+    return device;
+  }
+
+  /** One line: device, kernel, threads, libraries. */
+  public String describe() {
+    long use = begin();
+    try {
+      return Native.text(Sae4j.sae_describe(model));
+    } finally {
+      end(use);
+    }
+  }
+
+  /** The screen that encode uses for n rows. */
+  public String screenFor(long n) {
+    long use = begin();
+    try {
+      return Native.text(Sae4j.sae_screen_for(model, n));
+    } finally {
+      end(use);
+    }
+  }
+
+  // ---- encode: p = <x, w_j>; active iff p > threshold_j and v = fma(scale_j, p, offset_j) > 0; value v
+
+  /**
+   * Encodes activations.
+   *
+   * @param x activations, [n, dIn]
+   * @param codes receives [n, dSae]; holds no rows after a failure
+   */
+  public void encode(FloatPointer x, long n, SparseCodes codes) {
+    requireFloats(x, n, dIn(), "x");
+    encodeAny(x, n, codes);
+  }
+
+  /** As {@link #encode(FloatPointer, long, SparseCodes)}; reads from position to limit and moves neither. */
+  public void encode(FloatBuffer x, SparseCodes codes) {
+    requireNativeOrder(x, "x");
+    encodeAny(x, rows(x.remaining(), dIn(), "x"), codes);
+  }
+
+  /** As {@link #encode(FloatPointer, long, SparseCodes)}; x is copied. */
+  public void encode(float[] x, SparseCodes codes) {
+    encodeAny(x, rows(x.length, dIn(), "x"), codes);
+  }
+
+  /** As {@link #encode(float[], SparseCodes)}, into new codes that the caller closes. */
+  public SparseCodes encode(float[] x) {
+    SparseCodes codes = new SparseCodes();
+    try {
+      encode(x, codes);
+      return codes;
+    } catch (RuntimeException e) {
+      codes.close();
+      throw e;
+    }
+  }
+
+  /**
+   * Encodes more rows than fit in memory, a chunk at a time.
+   *
+   * @param source gives the rows
+   * @param chunkRows rows a call; 1024 and more let batches run at full speed
+   * @param sink takes the codes of each chunk, in order
+   * @return rows encoded
+   */
+  public long encode(Rows source, int chunkRows, Sink sink) throws IOException {
+    if (chunkRows < 1 || chunkRows * dIn() > Integer.MAX_VALUE / Float.BYTES) {
+      throw new IllegalArgumentException(
+          "chunkRows must be 1 to %d for d_in %d, got %d".formatted(Integer.MAX_VALUE / Float.BYTES / dIn(), dIn(), chunkRows));
+    }
+    FloatBuffer x =
+        ByteBuffer.allocateDirect((int) (chunkRows * dIn() * Float.BYTES)).order(ByteOrder.nativeOrder()).asFloatBuffer();
+    long total = 0;
+    try (SparseCodes codes = new SparseCodes()) {
+      for (long n = source.read(x.clear()); n > 0; n = source.read(x.clear())) {
+        x.position(0).limit((int) (n * dIn()));
+        encode(x, codes);
+        sink.accept(codes);
+        total += n;
+      }
+    }
+    return total;
+  }
+
+  private void encodeAny(Object x, long n, SparseCodes codes) {
+    long use = begin();
+    try {
+      long codesUse = codes.begin();
+      try {
+        CodesHandle c = codes.handle();
+        Native.check(
+            x instanceof FloatPointer p
+                ? Sae4j.sae_encode(model, p, n, c)
+                : x instanceof FloatBuffer b ? Sae4j.sae_encode(model, b, n, c) : Sae4j.sae_encode(model, (float[]) x, n, c));
+      } finally {
+        codes.end(codesUse);
+      }
+    } finally {
+      end(use);
+    }
+  }
+
+  // ---- decode: x_hat = sum_j f_j d_j (+ b_dec), features ascending
+
+  /**
+   * Decodes codes of activations: sum_j f_j d_j + b_dec.
+   *
+   * @param codes [n, dSae]
+   * @param xHat receives [n, dOut]
+   */
+  public void decode(SparseCodes codes, FloatPointer xHat) {
+    requireFloats(xHat, codes.rows(), dOut(), "xHat");
+    decodeAny(codes, false, xHat);
+  }
+
+  /** As {@link #decode(SparseCodes, FloatPointer)}; writes from the position on and moves it not. */
+  public void decode(SparseCodes codes, FloatBuffer xHat) {
+    requireOutput(xHat, codes.rows(), dOut(), "xHat");
+    decodeAny(codes, false, xHat);
+  }
+
+  /** As {@link #decode(SparseCodes, FloatPointer)}, into a new array. */
+  public float[] decode(SparseCodes codes) {
+    float[] xHat = newArray(codes.rows(), dOut());
+    decodeAny(codes, false, xHat);
+    return xHat;
+  }
+
+  /**
+   * Decodes codes of a direction, that is of a difference of activations: sum_j f_j d_j, without b_dec, which a difference
+   * does not hold.
+   *
+   * @param codes [n, dSae]
+   * @param vHat receives [n, dOut]
+   */
+  public void decodeDirection(SparseCodes codes, FloatPointer vHat) {
+    requireFloats(vHat, codes.rows(), dOut(), "vHat");
+    decodeAny(codes, true, vHat);
+  }
+
+  /** As {@link #decodeDirection(SparseCodes, FloatPointer)}; writes from the position on and moves it not. */
+  public void decodeDirection(SparseCodes codes, FloatBuffer vHat) {
+    requireOutput(vHat, codes.rows(), dOut(), "vHat");
+    decodeAny(codes, true, vHat);
+  }
+
+  /** As {@link #decodeDirection(SparseCodes, FloatPointer)}, into a new array. */
+  public float[] decodeDirection(SparseCodes codes) {
+    float[] vHat = newArray(codes.rows(), dOut());
+    decodeAny(codes, true, vHat);
+    return vHat;
+  }
+
+  private void decodeAny(SparseCodes codes, boolean isDirection, Object out) {
+    int direction = isDirection ? 1 : 0;
+    long use = begin();
+    try {
+      long codesUse = codes.begin();
+      try {
+        CodesHandle c = codes.handle();
+        Native.check(
+            out instanceof FloatPointer p
+                ? Sae4j.sae_decode(model, c, direction, p)
+                : out instanceof FloatBuffer b
+                    ? Sae4j.sae_decode(model, c, direction, b)
+                    : Sae4j.sae_decode(model, c, direction, (float[]) out));
+      } finally {
+        codes.end(codesUse);
+      }
+    } finally {
+      end(use);
+    }
+  }
+
+  // ---- project: signed <v, d_j>, <v, d_j> / ||d_j|| or <v, w_j>; no bias, no threshold
+
+  /**
+   * The strongest features of directions, with their sign.
+   *
+   * @param v directions, [n, dOut] for the decoder readout, [n, dIn] for the encoder readout
+   * @param codes receives [n, dSae]; features ascend by index, ties went to the lower one, zeros are left out
+   */
+  public void project(FloatPointer v, long n, Projection projection, SparseCodes codes) {
+    requireFloats(v, n, readoutLength(projection.readout()), "v");
+    projectAny(v, n, projection, codes);
+  }
+
+  /** As {@link #project(FloatPointer, long, Projection, SparseCodes)}. */
+  public void project(FloatBuffer v, Projection projection, SparseCodes codes) {
+    requireNativeOrder(v, "v");
+    projectAny(v, rows(v.remaining(), readoutLength(projection.readout()), "v"), projection, codes);
+  }
+
+  /** As {@link #project(FloatPointer, long, Projection, SparseCodes)}; v is copied. */
+  public void project(float[] v, Projection projection, SparseCodes codes) {
+    projectAny(v, rows(v.length, readoutLength(projection.readout()), "v"), projection, codes);
+  }
+
+  /** As {@link #project(float[], Projection, SparseCodes)}, into new codes that the caller closes. */
+  public SparseCodes project(float[] v, Projection projection) {
+    SparseCodes codes = new SparseCodes();
+    try {
+      project(v, projection, codes);
+      return codes;
+    } catch (RuntimeException e) {
+      codes.close();
+      throw e;
+    }
+  }
+
+  private void projectAny(Object v, long n, Projection projection, SparseCodes codes) {
+    int readout = projection.readout().ordinal();
+    int unit = projection.unit() ? 1 : 0;
+    int perSign = projection.perSign() ? 1 : 0;
+    long k = projection.k();
+    long use = begin();
+    try {
+      long codesUse = codes.begin();
+      try {
+        CodesHandle c = codes.handle();
+        Native.check(
+            v instanceof FloatPointer p
+                ? Sae4j.sae_project_top(model, p, n, readout, unit, k, perSign, c)
+                : v instanceof FloatBuffer b
+                    ? Sae4j.sae_project_top(model, b, n, readout, unit, k, perSign, c)
+                    : Sae4j.sae_project_top(model, (float[]) v, n, readout, unit, k, perSign, c));
+      } finally {
+        codes.end(codesUse);
+      }
+    } finally {
+      end(use);
+    }
+  }
+
+  /**
+   * The coefficients of all features. Within the float32 bound of the exact value; unlike all else here the last bits may
+   * depend on n.
+   *
+   * @param v as in {@link #project(FloatPointer, long, Projection, SparseCodes)}
+   * @param unit divide by ||d_j|| (decoder readout only); features of norm 0 read 0
+   * @param coefficients receives [n, dSae]
+   */
+  public void projectDense(FloatPointer v, long n, Projection.Readout readout, boolean unit, FloatPointer coefficients) {
+    requireFloats(v, n, readoutLength(readout), "v");
+    requireFloats(coefficients, n, dSae(), "coefficients");
+    projectDenseAny(v, n, readout, unit, coefficients);
+  }
+
+  /** As {@link #projectDense(FloatPointer, long, Projection.Readout, boolean, FloatPointer)}. */
+  public void projectDense(FloatBuffer v, Projection.Readout readout, boolean unit, FloatBuffer coefficients) {
+    requireNativeOrder(v, "v");
+    long n = rows(v.remaining(), readoutLength(readout), "v");
+    requireOutput(coefficients, n, dSae(), "coefficients");
+    projectDenseAny(v, n, readout, unit, coefficients);
+  }
+
+  /** As {@link #projectDense(FloatPointer, long, Projection.Readout, boolean, FloatPointer)}, into a new array. */
+  public float[] projectDense(float[] v, Projection.Readout readout, boolean unit) {
+    long n = rows(v.length, readoutLength(readout), "v");
+    float[] coefficients = newArray(n, dSae());
+    projectDenseAny(v, n, readout, unit, coefficients);
+    return coefficients;
+  }
+
+  private void projectDenseAny(Object v, long n, Projection.Readout readout, boolean isUnit, Object out) {
+    int r = readout.ordinal();
+    int unit = isUnit ? 1 : 0;
+    long use = begin();
+    try {
+      Native.check(
+          v instanceof FloatPointer p
+              ? Sae4j.sae_project_dense(model, p, n, r, unit, (FloatPointer) out)
+              : v instanceof FloatBuffer b
+                  ? Sae4j.sae_project_dense(model, b, n, r, unit, (FloatBuffer) out)
+                  : Sae4j.sae_project_dense(model, (float[]) v, n, r, unit, (float[]) out));
+    } finally {
+      end(use);
+    }
+  }
+
+  private long readoutLength(Projection.Readout readout) {
+    return readout == Projection.Readout.DECODER ? dOut() : dIn();
+  }
+
+  // ---- shapes
+
+  private static long rows(long length, long d, String name) {
+    if (length % d != 0) {
+      throw new IllegalArgumentException("%s has %d values, expected a multiple of d = %d".formatted(name, length, d));
+    }
+    return length / d;
+  }
+
+  private static void requireFloats(FloatPointer array, long n, long d, String name) {
+    long known = array.limit() - array.position(); // 0 for a bare address, whose size nobody knows
+    if (n < 0 || (array.limit() > 0 && known / d < n)) {
+      throw new IllegalArgumentException("%s has %d values, expected n * d = %d * %d".formatted(name, known, n, d));
+    }
+  }
+
+  private static void requireOutput(FloatBuffer out, long n, long d, String name) {
+    requireNativeOrder(out, name);
+    if (out.isReadOnly()) {
+      throw new IllegalArgumentException(name + " is read-only, expected a buffer to write to");
+    }
+    if (out.remaining() / d < n) {
+      throw new IllegalArgumentException("%s has room for %d values, expected n * d = %d * %d".formatted(name, out.remaining(), n, d));
+    }
+  }
+
+  private static void requireNativeOrder(FloatBuffer buffer, String name) {
+    if (buffer.isDirect() && buffer.order() != ByteOrder.nativeOrder()) {
+      throw new IllegalArgumentException(
+          name + " is in " + buffer.order() + " byte order, expected " + ByteOrder.nativeOrder());
+    }
+    if (!buffer.isDirect() && !buffer.hasArray()) {
+      throw new IllegalArgumentException(name + " is a read-only heap buffer, expected a direct buffer or an array");
+    }
+  }
+
+  private static float[] newArray(long n, long d) {
+    if (n * d > Integer.MAX_VALUE - 8) {
+      throw new IllegalArgumentException("n * d = %d * %d does not fit a Java array; use a FloatPointer".formatted(n, d));
+    }
+    return new float[(int) (n * d)];
+  }
+
+  // ---- lifetime
+
+  private long begin() {
+    long use = lock.readLock();
+    if (closed) {
+      lock.unlockRead(use);
+      throw new IllegalStateException("this SparseAutoencoder is closed");
+    }
+    return use;
+  }
+
+  private void end(long use) {
+    lock.unlockRead(use);
+  }
+
+  /** Waits for running calls, then frees what is held. Idempotent. */
+  @Override
+  public void close() {
+    long use = lock.writeLock();
+    try {
+      if (!closed) {
+        closed = true;
+        memory.release();
+      }
+    } finally {
+      lock.unlockWrite(use);
+    }
+  }
+}

@@ -1,0 +1,166 @@
+package dev.sae4j;
+
+import dev.sae4j.internal.Native;
+import dev.sae4j.internal.bindings.CodesHandle;
+import dev.sae4j.internal.bindings.Sae4j;
+import java.util.concurrent.locks.StampedLock;
+import org.bytedeco.javacpp.FloatPointer;
+import org.bytedeco.javacpp.IntPointer;
+import org.bytedeco.javacpp.LongPointer;
+
+/**
+ * Sparse feature values of n rows as CSR, in native memory: row offsets [n + 1], feature indices [nnz] ascending within a row,
+ * values [nnz], which may be negative. Reuse one object for many calls: it grows, and never shrinks.
+ *
+ * <p>Belongs to one thread at a time; a second one gets an IllegalStateException.
+ */
+public final class SparseCodes implements AutoCloseable {
+  private final CodesHandle handle;
+  private final Owned memory;
+  private final StampedLock lock = new StampedLock();
+  private boolean closed;
+
+  /** Codes of no rows. */
+  public SparseCodes() {
+    Native.load();
+    CodesHandle created = new CodesHandle();
+    Native.check(Sae4j.sae_codes_create(created));
+    handle = created;
+    memory = Owned.by(this, "SparseCodes", () -> Sae4j.sae_codes_destroy(created));
+  }
+
+  /**
+   * Codes from copies of CSR arrays.
+   *
+   * @param dSae number of features
+   * @param rowOffsets [n + 1], from 0, not decreasing
+   * @param indices [nnz], in [0, dSae), strictly ascending within a row
+   * @param values [nnz], finite
+   * @throws IllegalArgumentException if the arrays break one of these rules, naming the place
+   */
+  public static SparseCodes of(long dSae, long[] rowOffsets, int[] indices, float[] values) {
+    if (rowOffsets.length == 0 || rowOffsets[rowOffsets.length - 1] != indices.length) {
+      throw new IllegalArgumentException(
+          "rowOffsets must end at the %d indices given, got %s"
+              .formatted(indices.length, rowOffsets.length == 0 ? "none" : rowOffsets[rowOffsets.length - 1]));
+    }
+    if (indices.length != values.length) {
+      throw new IllegalArgumentException(
+          "values must be as many as indices: expected %d, got %d".formatted(indices.length, values.length));
+    }
+    SparseCodes codes = new SparseCodes();
+    try (LongPointer offsetsCopy = new LongPointer(rowOffsets);
+        IntPointer indicesCopy = new IntPointer(indices);
+        FloatPointer valuesCopy = new FloatPointer(values)) {
+      codes.assign(rowOffsets.length - 1L, dSae, offsetsCopy, indicesCopy, valuesCopy);
+      return codes;
+    } catch (RuntimeException e) {
+      codes.close();
+      throw e;
+    }
+  }
+
+  /** As {@link #of}, from native arrays, into this object. The content is copied. On failure the codes hold no rows. */
+  public void assign(long n, long dSae, LongPointer rowOffsets, IntPointer indices, FloatPointer values) {
+    long use = begin();
+    try {
+      Native.check(Sae4j.sae_codes_assign(handle, n, dSae, rowOffsets, indices, values));
+    } finally {
+      end(use);
+    }
+  }
+
+  /** n. */
+  public long rows() {
+    long use = begin();
+    try {
+      return Sae4j.sae_codes_rows(handle);
+    } finally {
+      end(use);
+    }
+  }
+
+  public long dSae() {
+    long use = begin();
+    try {
+      return Sae4j.sae_codes_features(handle);
+    } finally {
+      end(use);
+    }
+  }
+
+  /** Number of stored values, over all rows. */
+  public long nnz() {
+    long use = begin();
+    try {
+      return Sae4j.sae_codes_nnz(handle);
+    } finally {
+      end(use);
+    }
+  }
+
+  /** [n + 1]: no copy, valid until these codes are next written or closed. */
+  public LongPointer rowOffsets() {
+    long use = begin();
+    try {
+      return Sae4j.sae_codes_row_offsets(handle).capacity(Sae4j.sae_codes_rows(handle) + 1);
+    } finally {
+      end(use);
+    }
+  }
+
+  /** [nnz]: no copy, valid until these codes are next written or closed. */
+  public IntPointer indices() {
+    long use = begin();
+    try {
+      return Sae4j.sae_codes_indices(handle).capacity(Sae4j.sae_codes_nnz(handle));
+    } finally {
+      end(use);
+    }
+  }
+
+  /** [nnz]: no copy, valid until these codes are next written or closed. */
+  public FloatPointer values() {
+    long use = begin();
+    try {
+      return Sae4j.sae_codes_values(handle).capacity(Sae4j.sae_codes_nnz(handle));
+    } finally {
+      end(use);
+    }
+  }
+
+  /** The native object for a call, until {@link #end}: exclusive, so that two threads can't tear it. */
+  long begin() {
+    long use = lock.tryWriteLock();
+    if (use == 0) {
+      throw new IllegalStateException("these SparseCodes are in use by another thread");
+    }
+    if (closed) {
+      lock.unlockWrite(use);
+      throw new IllegalStateException("these SparseCodes are closed");
+    }
+    return use;
+  }
+
+  void end(long use) {
+    lock.unlockWrite(use);
+  }
+
+  CodesHandle handle() {
+    return handle;
+  }
+
+  /** Frees the memory, once a running call on it is over. Idempotent. */
+  @Override
+  public void close() {
+    long use = lock.writeLock();
+    try {
+      if (!closed) {
+        closed = true;
+        memory.release();
+      }
+    } finally {
+      lock.unlockWrite(use);
+    }
+  }
+}

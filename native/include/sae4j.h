@@ -1,0 +1,121 @@
+/*
+ * sae4j: encode, decode and project with sparse autoencoders. The C API, and the one file that JavaCPP parses.
+ *
+ * Shapes: all arrays are row-major and contiguous. n rows; d_in, d_out model dimensions; d_sae features.
+ *   w_enc [d_sae, d_in]   row j is the encoder direction w_j of feature j
+ *   w_dec [d_sae, d_out]  row j is the decoder direction d_j of feature j
+ * Numbers: every result is defined to the bit. Dot(x, w) is 128 partial sums by fused multiply-add (element i joins sum
+ *   i mod 128, i ascending), halved seven times (s[i] += s[i + 64], 32, 16, 8, 4, 2, 1), plus +0.0f.
+ * Errors: a function that can fail returns a status; sae_last_error() then holds one line that says what, expected and got.
+ *   Nothing prints, aborts or exits. x, v and weights must be finite.
+ * Threads: a model may be used by any number of threads; a codes object by one at a time. Every call is synchronous.
+ */
+#ifndef SAE4J_H
+#define SAE4J_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define SAE_API __attribute__((visibility("default")))
+#else
+#define SAE_API
+#endif
+
+typedef enum sae_status {
+  SAE_OK = 0,
+  SAE_INVALID_ARGUMENT = 1,
+  SAE_OUT_OF_MEMORY = 2,
+  SAE_UNAVAILABLE = 3, /* a kernel or screen that was asked for by name cannot serve here */
+  SAE_INTERNAL = 4
+} sae_status;
+
+/* Which row of a feature a direction is read against: its decoder row d_j or its encoder row w_j. */
+typedef enum sae_readout { SAE_READOUT_DECODER = 0, SAE_READOUT_ENCODER = 1 } sae_readout;
+
+typedef struct sae_model sae_model; /* immutable; the weights of one SAE on one device */
+typedef struct sae_codes sae_codes; /* CSR: row_offsets [n + 1], indices [nnz] ascending within a row, values [nnz] */
+
+SAE_API const char* sae_version(void);
+
+/* This thread's last failure; "" before the first. Valid until the thread's next failure. */
+SAE_API const char* sae_last_error(void);
+
+/* One line on the CPU backend: the dot-product kernels this machine can run (best first), OpenBLAS's version and core. */
+SAE_API const char* sae_cpu_describe(void);
+
+/* The screens of the CPU backend. A screen is probed before its first use; the reason says why one was dropped, "" if it serves. */
+SAE_API int32_t sae_cpu_screen_count(void);
+SAE_API const char* sae_cpu_screen_name(int32_t screen);
+SAE_API const char* sae_cpu_screen_reason(int32_t screen);
+
+/* count floats, zeroed, aligned to 64 bytes, in large pages where the system has them; NULL if there is no memory. */
+SAE_API float* sae_alloc(int64_t count);
+SAE_API void sae_free(float* array);
+
+/*
+ * A model on the CPU. Feature j of row x is active iff p = Dot(x, w_j) > threshold[j] and v = fma(scale[j], p, offset[j]) > 0;
+ * its value is v. This one form serves ReLU, JumpReLU, BatchTopK and Matryoshka at inference, and Gated.
+ *   b_dec [d_out]; threshold, scale, offset [d_sae]: threshold may be +-infinity, scale must be positive.
+ * The arrays are borrowed: they must stay in place, unchanged, until sae_close.
+ * threads: how many threads this model's calls use, the caller included; at least 1.
+ * screen:  "canonical" or "sgemm" to force one, NULL to choose by shape. No choice changes a bit of any result.
+ * kernel:  "avx512", "avx2" or "portable" to force one form of Dot, NULL for the best. The same holds.
+ */
+SAE_API sae_status sae_cpu_open(int64_t d_in, int64_t d_out, int64_t d_sae, const float* w_enc, const float* w_dec,
+                                const float* b_dec, const float* threshold, const float* scale, const float* offset,
+                                int32_t threads, const char* screen, const char* kernel, sae_model** model);
+
+/* No call may be running on the model. NULL is allowed. */
+SAE_API void sae_close(sae_model* model);
+
+/* "cpu, kernel avx512, 2 threads, OpenBLAS 0.3.31 SkylakeX". Lives as long as the model. */
+SAE_API const char* sae_describe(const sae_model* model);
+
+/* The name of the screen that encode uses for n rows. */
+SAE_API const char* sae_screen_for(const sae_model* model, int64_t n);
+
+SAE_API sae_status sae_codes_create(sae_codes** codes);
+SAE_API void sae_codes_destroy(sae_codes* codes);
+
+/* Replaces the content by a copy. Offsets must start at 0 and not decrease, indices be in [0, d_sae) and strictly ascending
+ * within a row, values be finite. On failure the codes hold no rows. */
+SAE_API sae_status sae_codes_assign(sae_codes* codes, int64_t n, int64_t d_sae, const int64_t* row_offsets,
+                                    const int32_t* indices, const float* values);
+
+/* Sizes, and the arrays themselves: valid until the codes are next written or destroyed. */
+SAE_API int64_t sae_codes_rows(const sae_codes* codes);
+SAE_API int64_t sae_codes_features(const sae_codes* codes);
+SAE_API int64_t sae_codes_nnz(const sae_codes* codes);
+SAE_API const int64_t* sae_codes_row_offsets(const sae_codes* codes);
+SAE_API const int32_t* sae_codes_indices(const sae_codes* codes);
+SAE_API const float* sae_codes_values(const sae_codes* codes);
+
+/* x [n, d_in] -> codes [n, d_sae]. On failure the codes hold no rows. */
+SAE_API sae_status sae_encode(const sae_model* model, const float* x, int64_t n, sae_codes* codes);
+
+/*
+ * codes [n, d_sae] -> x_hat [n, d_out] = sum_j f_j d_j, features ascending by fused multiply-add from +0, then + b_dec;
+ * with direction != 0 without b_dec (a difference of activations must be decoded so).
+ */
+SAE_API sae_status sae_decode(const sae_model* model, const sae_codes* codes, int32_t direction, float* x_hat);
+
+/*
+ * Signed projection of v [n, d]: coefficient_j = <v, d_j> (d = d_out), divided by ||d_j|| if unit != 0 (0 where ||d_j|| = 0),
+ * or <v, w_j> (d = d_in; unit must be 0). No bias, no threshold, sign kept.
+ * dense: coefficients [n, d_sae], within the float32 bound of the exact value: its bits may depend on n.
+ * top:   codes [n, d_sae] with the k largest |coefficient| of each row, or, per_sign != 0, the k most positive and the k most
+ *        negative; ties go to the lower index, zeros are never returned. Defined to the bit.
+ */
+SAE_API sae_status sae_project_dense(const sae_model* model, const float* v, int64_t n, sae_readout readout, int32_t unit,
+                                     float* coefficients);
+SAE_API sae_status sae_project_top(const sae_model* model, const float* v, int64_t n, sae_readout readout, int32_t unit,
+                                   int64_t k, int32_t per_sign, sae_codes* codes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
