@@ -1,0 +1,269 @@
+// The C boundary: null and range checks, and exceptions into statuses. No arithmetic.
+#include <cblas.h>
+
+#include <climits>
+#include <cmath>
+#include <cstdarg>
+#include <cstdio>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "codes.hpp"
+#include "cpu_model.hpp"
+#include "error.hpp"
+#include "float_environment.hpp"
+#include "kernels.hpp"
+#include "memory.hpp"
+#include "model.hpp"
+#include "screen.hpp"
+
+namespace sae {
+
+void fail(sae_status status, const char* format, ...) {
+  char message[512];
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(message, sizeof(message), format, arguments);
+  va_end(arguments);
+  throw Error(status, message);
+}
+
+}  // namespace sae
+
+namespace {
+
+using sae::fail;
+
+// A fixed array: remembering an error must not itself run out of memory.
+thread_local char last_error[512] = "";
+
+sae_status remember(sae_status status, const char* message) {
+  std::snprintf(last_error, sizeof(last_error), "%s", message);
+  return status;
+}
+
+// Every function that can fail runs its body through this.
+template <typename Body>
+sae_status guarded(const Body& body) {
+  try {
+    const sae::DefaultFloatEnvironment environment;
+    body();
+    return SAE_OK;
+  } catch (const sae::Error& e) {
+    return remember(e.status(), e.what());
+  } catch (const std::bad_alloc&) {
+    return remember(SAE_OUT_OF_MEMORY, "out of native memory");
+  } catch (const std::exception& e) {
+    return remember(SAE_INTERNAL, e.what());
+  } catch (...) {
+    return remember(SAE_INTERNAL, "unknown failure");
+  }
+}
+
+// As guarded, and codes that the body was writing hold no rows if it fails.
+template <typename Body>
+sae_status guarded_writing(sae_codes* codes, const Body& body) {
+  const sae_status status = guarded(body);
+  if (status != SAE_OK && codes != nullptr) codes->clear(codes->features());
+  return status;
+}
+
+void require(const void* pointer, const char* name) {
+  if (pointer == nullptr) fail(SAE_INVALID_ARGUMENT, "%s is null", name);
+}
+
+void require_range(int64_t value, int64_t low, int64_t high, const char* name) {
+  if (value < low || value > high) {
+    fail(SAE_INVALID_ARGUMENT, "%s must be %lld to %lld, got %lld", name, static_cast<long long>(low),
+         static_cast<long long>(high), static_cast<long long>(value));
+  }
+}
+
+// An array of n rows, which may be null if there are none.
+void require_rows(const void* pointer, int64_t n, int64_t d, const char* name) {
+  require_range(n, 0, INT64_MAX / 16 / d, "n");
+  if (n > 0) require(pointer, name);
+}
+
+void require_projection(const sae_model* model, const float* v, int64_t n, sae_readout readout, int32_t unit) {
+  require(model, "model");
+  require_range(readout, SAE_READOUT_DECODER, SAE_READOUT_ENCODER, "readout");
+  if (readout == SAE_READOUT_ENCODER && unit != 0) {
+    fail(SAE_INVALID_ARGUMENT, "unit applies to the decoder readout, got the encoder readout");
+  }
+  require_rows(v, n, readout == SAE_READOUT_DECODER ? model->weights.d_out : model->weights.d_in, "v");
+}
+
+std::string openblas_version() {
+  // "OpenBLAS 0.3.31 DYNAMIC_ARCH ..." -> "OpenBLAS 0.3.31", then the core it chose.
+  const std::string config = openblas_get_config();
+  return config.substr(0, config.find(' ', config.find(' ') + 1)) + " " + openblas_get_corename();
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* sae_version(void) { return SAE4J_VERSION; }
+
+const char* sae_last_error(void) { return last_error; }
+
+const char* sae_cpu_describe(void) {
+  static const std::string text = [] {
+    std::string kernels;
+    for (const sae::Kernels* const* k = sae::kAllKernels; *k != nullptr; ++k) {
+      if ((*k)->supported()) kernels += std::string(" ") + (*k)->name;
+    }
+    return "kernels" + kernels + ", " + openblas_version();
+  }();
+  return text.c_str();
+}
+
+int32_t sae_cpu_screen_count(void) { return sae::kScreenCount; }
+
+const char* sae_cpu_screen_name(int32_t screen) {
+  return screen < 0 || screen >= sae::kScreenCount ? "" : sae::screen_name(static_cast<sae::Screen>(screen));
+}
+
+const char* sae_cpu_screen_reason(int32_t screen) {
+  return screen < 0 || screen >= sae::kScreenCount ? "no such screen" : sae::screen_reason(static_cast<sae::Screen>(screen));
+}
+
+float* sae_alloc(int64_t count) {
+  float* array = nullptr;
+  guarded([&] { array = sae::alloc_floats(count); });
+  return array;
+}
+
+void sae_free(float* array) { sae::free_floats(array); }
+
+sae_status sae_cpu_open(int64_t d_in, int64_t d_out, int64_t d_sae, const float* w_enc, const float* w_dec,
+                        const float* b_dec, const float* threshold, const float* scale, const float* offset, int32_t threads,
+                        const char* screen, const char* kernel, sae_model** model) {
+  return guarded([&] {
+    require(model, "model");
+    *model = nullptr;
+    require_range(d_in, 1, 1 << 24, "d_in");
+    require_range(d_out, 1, 1 << 24, "d_out");
+    require_range(d_sae, 1, INT32_MAX, "d_sae");
+    require_range(threads, 1, 1024, "threads");
+    require(w_enc, "w_enc");
+    require(w_dec, "w_dec");
+    require(b_dec, "b_dec");
+    require(threshold, "threshold");
+    require(scale, "scale");
+    require(offset, "offset");
+    const sae::Weights weights = {d_in, d_out, d_sae, w_enc, w_dec, b_dec, threshold, scale, offset};
+    auto opened = std::make_unique<sae::CpuModel>(weights, threads, screen, kernel);
+    opened->description += ", " + openblas_version();
+    *model = opened.release();
+  });
+}
+
+void sae_close(sae_model* model) { delete model; }
+
+const char* sae_describe(const sae_model* model) { return model == nullptr ? "" : model->description.c_str(); }
+
+const char* sae_screen_for(const sae_model* model, int64_t n) { return model == nullptr ? "" : model->screen_for(n); }
+
+sae_status sae_codes_create(sae_codes** codes) {
+  return guarded([&] {
+    require(codes, "codes");
+    *codes = new sae_codes();
+  });
+}
+
+void sae_codes_destroy(sae_codes* codes) { delete codes; }
+
+sae_status sae_codes_assign(sae_codes* codes, int64_t n, int64_t d_sae, const int64_t* row_offsets, const int32_t* indices,
+                            const float* values) {
+  return guarded_writing(codes, [&] {
+    require(codes, "codes");
+    require_range(n, 0, INT64_MAX / 16, "n");
+    require_range(d_sae, 1, INT32_MAX, "d_sae");
+    require(row_offsets, "row_offsets");
+    codes->clear(d_sae);
+    if (row_offsets[0] != 0) {
+      fail(SAE_INVALID_ARGUMENT, "row_offsets[0] must be 0, got %lld", static_cast<long long>(row_offsets[0]));
+    }
+    for (int64_t row = 0; row < n; ++row) {
+      const int64_t begin = row_offsets[row];
+      const int64_t count = row_offsets[row + 1] - begin;
+      if (count < 0 || count > d_sae) {
+        fail(SAE_INVALID_ARGUMENT, "row_offsets[%lld] must be at most d_sae = %lld above the one before, got %lld after %lld",
+             static_cast<long long>(row + 1), static_cast<long long>(d_sae), static_cast<long long>(row_offsets[row + 1]),
+             static_cast<long long>(begin));
+      }
+      if (count > 0) {
+        require(indices, "indices");
+        require(values, "values");
+      }
+      int64_t previous = -1;
+      for (int64_t k = begin; k < begin + count; ++k) {
+        if (indices[k] <= previous || indices[k] >= d_sae) {
+          fail(SAE_INVALID_ARGUMENT, "indices of row %lld must ascend strictly within [0, %lld), got %d after %lld",
+               static_cast<long long>(row), static_cast<long long>(d_sae), indices[k], static_cast<long long>(previous));
+        }
+        if (!std::isfinite(values[k])) {
+          fail(SAE_INVALID_ARGUMENT, "values must be finite, got %g for feature %d of row %lld", values[k], indices[k],
+               static_cast<long long>(row));
+        }
+        previous = indices[k];
+      }
+      codes->append_row(indices + begin, values + begin, count);
+    }
+  });
+}
+
+int64_t sae_codes_rows(const sae_codes* codes) { return codes == nullptr ? 0 : codes->rows(); }
+int64_t sae_codes_features(const sae_codes* codes) { return codes == nullptr ? 0 : codes->features(); }
+int64_t sae_codes_nnz(const sae_codes* codes) { return codes == nullptr ? 0 : codes->nnz(); }
+const int64_t* sae_codes_row_offsets(const sae_codes* codes) { return codes == nullptr ? nullptr : codes->row_offsets(); }
+const int32_t* sae_codes_indices(const sae_codes* codes) { return codes == nullptr ? nullptr : codes->indices(); }
+const float* sae_codes_values(const sae_codes* codes) { return codes == nullptr ? nullptr : codes->values(); }
+
+sae_status sae_encode(const sae_model* model, const float* x, int64_t n, sae_codes* codes) {
+  return guarded_writing(codes, [&] {
+    require(model, "model");
+    require(codes, "codes");
+    require_rows(x, n, model->weights.d_in, "x");
+    codes->clear(model->weights.d_sae);
+    model->encode(x, n, *codes);
+  });
+}
+
+sae_status sae_decode(const sae_model* model, const sae_codes* codes, int32_t direction, float* x_hat) {
+  return guarded([&] {
+    require(model, "model");
+    require(codes, "codes");
+    require_rows(x_hat, codes->rows(), model->weights.d_out, "x_hat");
+    if (codes->rows() > 0 && codes->features() != model->weights.d_sae) {
+      fail(SAE_INVALID_ARGUMENT, "codes have %lld features, expected d_sae = %lld", static_cast<long long>(codes->features()),
+           static_cast<long long>(model->weights.d_sae));
+    }
+    model->decode(*codes, direction != 0, x_hat);
+  });
+}
+
+sae_status sae_project_dense(const sae_model* model, const float* v, int64_t n, sae_readout readout, int32_t unit,
+                             float* coefficients) {
+  return guarded([&] {
+    require_projection(model, v, n, readout, unit);
+    require_rows(coefficients, n, model->weights.d_sae, "coefficients");
+    model->project_dense(v, n, readout, unit != 0, coefficients);
+  });
+}
+
+sae_status sae_project_top(const sae_model* model, const float* v, int64_t n, sae_readout readout, int32_t unit, int64_t k,
+                           int32_t per_sign, sae_codes* codes) {
+  return guarded_writing(codes, [&] {
+    require_projection(model, v, n, readout, unit);
+    require(codes, "codes");
+    require_range(k, 1, INT32_MAX, "k");
+    codes->clear(model->weights.d_sae);
+    model->project_top(v, n, readout, unit != 0, k, per_sign != 0, *codes);
+  });
+}
+
+}  // extern "C"

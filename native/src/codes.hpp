@@ -1,0 +1,64 @@
+#pragma once
+#include <cstdint>
+
+#include "memory.hpp"
+#include "sae4j.h"
+
+namespace sae {
+
+// One active feature of one row, found while a tile of rows x features is decided.
+struct Hit {
+  uint32_t place;  // local feature << kRowBits | local row
+  float value;
+
+  static constexpr int kRowBits = 10;
+  static constexpr int64_t kMaxRows = int64_t{1} << kRowBits;
+  static constexpr int64_t kMaxFeatures = int64_t{1} << (32 - kRowBits);
+  int64_t feature() const { return place >> kRowBits; }
+  int64_t row() const { return place & (kMaxRows - 1); }
+};
+
+}  // namespace sae
+
+// CSR that grows row by row, or by tiles of rows x features.
+struct sae_codes {
+ public:
+  sae_codes() { clear(0); }
+
+  int64_t rows() const { return rows_; }
+  int64_t features() const { return features_; }
+  int64_t nnz() const { return row_offsets_[rows_]; }
+  const int64_t* row_offsets() const { return row_offsets_.data(); }
+  const int32_t* indices() const { return indices_.data(); }
+  const float* values() const { return values_.data(); }
+
+  // No rows, of so many features.
+  void clear(int64_t features);
+
+  // Appends n empty rows; returns the index of the first.
+  int64_t append_rows(int64_t n);
+
+  // Adds hits to the rows from first_row to the end. They must be sorted by feature, and all their features
+  // (first_feature + local feature) lie behind those that the rows hold already: so indices stay ascending.
+  struct HitList {
+    const sae::Hit* hits;
+    int64_t count;
+  };
+  void merge(int64_t first_row, int64_t first_feature, const HitList* lists, int64_t list_count);
+
+  // Appends one row.
+  void append_row(const int32_t* indices, const float* values, int64_t count);
+
+ private:
+  void reserve_nnz(int64_t nnz) {
+    indices_.reserve(nnz);
+    values_.reserve(nnz);
+  }
+
+  int64_t rows_ = 0;
+  int64_t features_ = 0;
+  sae::Buffer<int64_t> row_offsets_;
+  sae::Buffer<int32_t> indices_;
+  sae::Buffer<float> values_;
+  sae::Buffer<int64_t> cursor_;  // scratch of merge
+};

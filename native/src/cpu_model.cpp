@@ -1,0 +1,369 @@
+#include "cpu_model.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "error.hpp"
+#include "top_k.hpp"
+
+namespace sae {
+namespace {
+
+// A tile of scores: 1024 rows x 2048 features is large enough for SGEMM to run at full speed (1.00 to 1.06 of one big call)
+// and small enough to stay in the last-level cache until it is decided.
+constexpr int64_t kTileRows = 1024;
+constexpr int64_t kTileScores = int64_t{1} << 21;
+static_assert(kTileRows <= Hit::kMaxRows && kTileScores <= Hit::kMaxFeatures, "a hit must hold its place");
+// Without a screen, rows stay in the second-level cache while the features stream past.
+constexpr int64_t kCanonicalTileRows = 16;
+// Up to here reading the weights bounds both ways, and the dots need no second pass.
+constexpr int64_t kCanonicalRows = 4;
+// Multiply-adds that are worth handing to another thread.
+constexpr int64_t kWorthAThread = 1 << 16;
+// Decoder columns a thread gathers at a time: a slab of the hot features stays in cache from row to row.
+constexpr int64_t kSlab = 256;
+constexpr int64_t kDecodeRows = 64;
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// n rows in equal parts of at most `most`.
+int64_t even_part(int64_t n, int64_t most) { return n == 0 ? 1 : divide_up(n, divide_up(n, most)); }
+
+void require_finite_product(float p, int64_t row, int64_t feature) {
+  if (!std::isfinite(p)) {
+    fail(SAE_INVALID_ARGUMENT, "the product of row %lld with feature %lld overflows float32: got %g",
+         static_cast<long long>(row), static_cast<long long>(feature), p);
+  }
+}
+
+}  // namespace
+
+struct CpuModel::Scratch {
+  Buffer<float> scores;      // [features of a tile, rows of a tile]
+  Buffer<Hit> hits;          // as many
+  std::vector<sae_codes::HitList> lists;
+  Buffer<float> row_bounds;  // [rows of a tile]
+  Buffer<double> norms;      // [rows of a tile]
+  TopK top;
+};
+
+// Scratch for one call: the spare one, or, for callers that run at the same time, a new one.
+class CpuModel::Lease {
+ public:
+  explicit Lease(const CpuModel& model) : model_(model) {
+    {
+      std::lock_guard<std::mutex> lock(model.scratch_mutex_);
+      scratch_ = std::move(model.spare_scratch_);
+    }
+    if (!scratch_) scratch_ = std::make_unique<Scratch>();
+  }
+  ~Lease() {
+    std::lock_guard<std::mutex> lock(model_.scratch_mutex_);
+    if (!model_.spare_scratch_) model_.spare_scratch_ = std::move(scratch_);
+  }
+  Scratch& operator*() { return *scratch_; }
+
+ private:
+  const CpuModel& model_;
+  std::unique_ptr<Scratch> scratch_;
+};
+
+struct CpuModel::Batch {
+  const float* x;  // [rows, d]
+  int64_t d;
+  int64_t first_row;  // of the call's n: where errors are
+  int64_t rows;
+  const float* row_bounds;
+  float floor;
+  bool overflows;  // some row skips the screens
+  const float* row(int64_t r) const { return x + r * d; }
+};
+
+CpuModel::CpuModel(const Weights& weights, int threads, const char* screen, const char* kernel)
+    : sae_model(weights), kernels_(choose_kernels(kernel)), pool_(threads) {
+  if (screen != nullptr) forced_ = screen_by_name(screen);
+  encoder_.rows = weights.w_enc;
+  encoder_.d = weights.d_in;
+  decoder_.rows = weights.w_dec;
+  decoder_.d = weights.d_out;
+  measure(encoder_, "w_enc");
+  measure(decoder_, "w_dec");
+  decoder_norm_.reserve(weights.d_sae);
+  pool_.run(divide_up(weights.d_sae, 256), [&](int64_t part) {
+    for (int64_t j = part * 256; j < std::min(weights.d_sae, (part + 1) * 256); ++j) {
+      decoder_norm_[j] = std::sqrt(kernels_.dot(decoder_.row(j), decoder_.row(j), decoder_.d));
+    }
+  });
+  for (int64_t j = 0; j < weights.d_sae; ++j) {
+    const bool valid = !std::isnan(weights.threshold[j]) && std::isfinite(weights.offset[j]) &&
+                       std::isfinite(weights.scale[j]) && weights.scale[j] > 0;
+    if (!valid) {
+      fail(SAE_INVALID_ARGUMENT, "feature %lld: threshold must be a number, offset finite and scale positive, got %g, %g, %g",
+           static_cast<long long>(j), weights.threshold[j], weights.offset[j], weights.scale[j]);
+    }
+  }
+  for (int64_t i = 0; i < weights.d_out; ++i) {
+    if (!std::isfinite(weights.b_dec[i])) {
+      fail(SAE_INVALID_ARGUMENT, "b_dec must be finite, got %g at %lld", weights.b_dec[i], static_cast<long long>(i));
+    }
+  }
+  description = std::string("cpu, kernel ") + kernels_.name + ", " + std::to_string(threads) +
+                (threads == 1 ? " thread" : " threads");
+}
+
+CpuModel::~CpuModel() = default;
+
+void CpuModel::measure(Dictionary& dictionary, const char* name) {
+  constexpr int64_t kPart = 256;
+  const int64_t parts = divide_up(weights.d_sae, kPart);
+  std::vector<double> largest(parts);
+  dictionary.bound_norm.reserve(weights.d_sae);
+  pool_.run(parts, [&](int64_t part) {
+    for (int64_t j = part * kPart; j < std::min(weights.d_sae, (part + 1) * kPart); ++j) {
+      const float* row = dictionary.row(j);
+      const double row_norm = norm(row, dictionary.d);
+      if (!std::isfinite(row_norm)) {
+        const int64_t i = std::find_if(row, row + dictionary.d, [](float w) { return !std::isfinite(w); }) - row;
+        fail(SAE_INVALID_ARGUMENT, "%s of feature %lld must be finite, got %g at %lld", name, static_cast<long long>(j), row[i],
+             static_cast<long long>(i));
+      }
+      dictionary.bound_norm[j] = feature_norm(row_norm);
+      largest[part] = std::max(largest[part], row_norm);
+    }
+  });
+  dictionary.largest_norm = *std::max_element(largest.begin(), largest.end());
+}
+
+// How many parts to cut work of so many multiply-adds into: a few for each thread, so that a slow core gets fewer.
+int64_t CpuModel::chunks(int64_t work, int64_t most) const {
+  const int64_t wanted = std::min<int64_t>(work / kWorthAThread, 8 * pool_.threads());
+  return std::clamp<int64_t>(wanted, 1, most);
+}
+
+CpuModel::Batch CpuModel::prepare(const float* x, int64_t first_row, int64_t rows, const Dictionary& dictionary,
+                                  const char* name, Scratch& scratch) const {
+  const int64_t d = dictionary.d;
+  scratch.norms.reserve(rows);
+  scratch.row_bounds.reserve(rows);
+  const int64_t parts = chunks(rows * d, rows);
+  pool_.run(parts, [&](int64_t part) {
+    for (int64_t r = part * rows / parts; r < (part + 1) * rows / parts; ++r) {
+      const float* row = x + r * d;
+      const double row_norm = norm(row, d);
+      if (!std::isfinite(row_norm)) {
+        const int64_t i = std::find_if(row, row + d, [](float value) { return !std::isfinite(value); }) - row;
+        fail(SAE_INVALID_ARGUMENT, "%s must be finite, got %g at row %lld, column %lld", name, row[i],
+             static_cast<long long>(first_row + r), static_cast<long long>(i));
+      }
+      scratch.norms[r] = row_norm;
+      scratch.row_bounds[r] = row_bound(row_norm, dictionary.largest_norm, d);
+    }
+  });
+  const double largest = *std::max_element(scratch.norms.data(), scratch.norms.data() + rows);
+  return {x, d, first_row, rows, scratch.row_bounds.data(), bound_floor(largest, dictionary.largest_norm, d),
+          !(largest * dictionary.largest_norm < kLargestProduct)};
+}
+
+Screen CpuModel::choose_screen(int64_t n) const {
+  if (forced_) return *forced_;
+  return n > kCanonicalRows && *screen_reason(Screen::kSgemm) == 0 ? Screen::kSgemm : Screen::kCanonical;
+}
+
+void CpuModel::encode(const float* x, int64_t n, sae_codes& codes) const {
+  Lease lease(*this);
+  Scratch& scratch = *lease;
+  const Screen screen = choose_screen(n);
+  const int64_t part = even_part(n, screen == Screen::kSgemm ? kTileRows : kCanonicalTileRows);
+  for (int64_t first_row = 0; first_row < n; first_row += part) {
+    const int64_t rows = std::min(part, n - first_row);
+    const Batch batch = prepare(x + first_row * weights.d_in, first_row, rows, encoder_, "x", scratch);
+    codes.append_rows(rows);
+    const int64_t features = std::min(weights.d_sae, kTileScores / rows);
+    for (int64_t j = 0; j < weights.d_sae; j += features) {
+      encode_tile(batch, screen, j, std::min(features, weights.d_sae - j), scratch, codes);
+    }
+  }
+}
+
+// 1. Screen the tile. 2. Decide it, in parts on all threads, each into its own stretch of hits. 3. Compact: merge into CSR.
+void CpuModel::encode_tile(const Batch& batch, Screen screen, int64_t first_feature, int64_t features, Scratch& scratch,
+                           sae_codes& codes) const {
+  const float* scores = nullptr;
+  if (screen == Screen::kSgemm) {
+    scratch.scores.reserve(features * batch.rows);
+    sgemm(encoder_.row(first_feature), features, batch.x, batch.rows, batch.d, scratch.scores.data(), batch.rows);
+    scores = scratch.scores.data();
+  }
+  scratch.hits.reserve(features * batch.rows);
+  const int64_t parts = chunks(features * batch.rows * batch.d, features);
+  scratch.lists.resize(parts);
+  pool_.run(parts, [&](int64_t part) {
+    const int64_t begin = part * features / parts;
+    const int64_t end = (part + 1) * features / parts;
+    Hit* hits = scratch.hits.data() + begin * batch.rows;
+    scratch.lists[part] = {hits, decide(batch, scores, first_feature, begin, end, hits)};
+  });
+  codes.merge(codes.rows() - batch.rows, first_feature, scratch.lists.data(), parts);
+}
+
+// Features begin .. end - 1 of a tile, one after the other, so that w_j stays in the first-level cache. Returns the hits.
+int64_t CpuModel::decide(const Batch& batch, const float* scores, int64_t first_feature, int64_t begin, int64_t end,
+                         Hit* hits) const {
+  int64_t count = 0;
+  for (int64_t local = begin; local < end; ++local) {
+    const int64_t j = first_feature + local;
+    const float* w = encoder_.row(j);
+    const float threshold = weights.threshold[j], scale = weights.scale[j], offset = weights.offset[j];
+    const auto decide_row = [&](int64_t r) {
+      const float p = kernels_.dot(batch.row(r), w, batch.d);
+      require_finite_product(p, batch.first_row + r, j);
+      if (!(p > threshold)) return;
+      const float value = std::fma(scale, p, offset);
+      if (value > 0) hits[count++] = {static_cast<uint32_t>(local << Hit::kRowBits | r), value};
+    };
+    if (scores == nullptr) {
+      for (int64_t r = 0; r < batch.rows; ++r) decide_row(r);
+      continue;
+    }
+    const float lowest = cut(threshold, scale, offset);
+    for (int64_t block = 0; block < batch.rows; block += 64) {
+      const int rows = static_cast<int>(std::min<int64_t>(64, batch.rows - block));
+      uint64_t candidates = kernels_.above(scores + local * batch.rows + block, batch.row_bounds + block, rows,
+                                           encoder_.bound_norm[j], batch.floor, lowest);
+      for (; candidates != 0; candidates &= candidates - 1) decide_row(block + __builtin_ctzll(candidates));
+    }
+  }
+  return count;
+}
+
+void CpuModel::decode(const sae_codes& codes, bool direction, float* x_hat) const {
+  const int64_t n = codes.rows(), d = weights.d_out;
+  const float* bias = direction ? nullptr : weights.b_dec;
+  const auto gather = [&](int64_t row, int64_t begin, int64_t end) {
+    const int64_t first = codes.row_offsets()[row];
+    kernels_.gather(weights.w_dec + begin, d, codes.indices() + first, codes.values() + first,
+                    codes.row_offsets()[row + 1] - first, bias == nullptr ? nullptr : bias + begin, end - begin,
+                    x_hat + row * d + begin);
+  };
+  const bool small = codes.nnz() * d < kWorthAThread;  // not worth cutting up
+  const int64_t slab = small ? d : kSlab, block = small ? std::max<int64_t>(n, 1) : kDecodeRows;
+  const int64_t blocks = divide_up(n, block);
+  pool_.run(divide_up(d, slab) * blocks, [&](int64_t part) {
+    const int64_t begin = part / blocks * slab, first_row = part % blocks * block;
+    for (int64_t row = first_row; row < std::min(n, first_row + block); ++row) gather(row, begin, std::min(d, begin + slab));
+  });
+}
+
+// Canonical dots of a tile, features on all threads: scores[local feature * feature_stride + row * row_stride].
+void CpuModel::exact_scores(const Batch& batch, const Dictionary& dictionary, int64_t first_feature, int64_t features,
+                            float* scores, int64_t feature_stride, int64_t row_stride) const {
+  const int64_t parts = chunks(features * batch.rows * batch.d, features);
+  pool_.run(parts, [&](int64_t part) {
+    for (int64_t local = part * features / parts; local < (part + 1) * features / parts; ++local) {
+      const float* row = dictionary.row(first_feature + local);
+      for (int64_t r = 0; r < batch.rows; ++r) {
+        const float p = kernels_.dot(batch.row(r), row, batch.d);
+        require_finite_product(p, batch.first_row + r, first_feature + local);
+        scores[local * feature_stride + r * row_stride] = p;
+      }
+    }
+  });
+}
+
+void CpuModel::project_dense(const float* v, int64_t n, sae_readout readout, bool unit, float* coefficients) const {
+  Lease lease(*this);
+  const Dictionary& dictionary = readout == SAE_READOUT_DECODER ? decoder_ : encoder_;
+  const int64_t d_sae = weights.d_sae;
+  const Screen screen = choose_screen(n);
+  const int64_t part = even_part(n, screen == Screen::kSgemm ? kTileRows : kCanonicalTileRows);
+  for (int64_t first_row = 0; first_row < n; first_row += part) {
+    const int64_t rows = std::min(part, n - first_row);
+    const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, "v", *lease);
+    float* out = coefficients + first_row * d_sae;
+    if (screen == Screen::kCanonical || batch.overflows) {
+      exact_scores(batch, dictionary, 0, d_sae, out, 1, d_sae);
+    } else {
+      const int64_t features = std::min(d_sae, kTileScores / rows);
+      for (int64_t j = 0; j < d_sae; j += features) {
+        sgemm(batch.x, rows, dictionary.row(j), std::min(features, d_sae - j), batch.d, out + j, d_sae);
+      }
+    }
+    if (!unit) continue;
+    const int64_t parts = chunks(rows * d_sae, rows);
+    pool_.run(parts, [&](int64_t p) {
+      for (int64_t r = p * rows / parts; r < (p + 1) * rows / parts; ++r) {
+        for (int64_t j = 0; j < d_sae; ++j) {
+          float& coefficient = out[r * d_sae + j];
+          coefficient = decoder_norm_[j] > 0 ? coefficient / decoder_norm_[j] : 0;
+        }
+      }
+    });
+  }
+}
+
+// 1. Score a tile of rows x features. 2. Offer what may enter a row's top k, by its canonical dot; rows are split among the
+// threads. 3. After the last feature, append the rows.
+void CpuModel::project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign,
+                           sae_codes& codes) const {
+  Lease lease(*this);
+  Scratch& scratch = *lease;
+  const Dictionary& dictionary = readout == SAE_READOUT_DECODER ? decoder_ : encoder_;
+  const int64_t d_sae = weights.d_sae;
+  k = std::min(k, d_sae);
+  const Screen screen = choose_screen(n);
+  const int64_t most_rows = screen == Screen::kSgemm ? kTileRows : kCanonicalTileRows;
+  const int64_t part = even_part(n, std::clamp<int64_t>(TopK::kMostEntries / k, 1, most_rows));
+  for (int64_t first_row = 0; first_row < n; first_row += part) {
+    const int64_t rows = std::min(part, n - first_row);
+    const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, "v", scratch);
+    TopK& top = scratch.top;
+    top.start(rows, k, per_sign);
+    const int64_t tile = std::min(d_sae, kTileScores / rows);
+    scratch.scores.reserve(tile * rows);
+    float* scores = scratch.scores.data();
+    for (int64_t first = 0; first < d_sae; first += tile) {
+      const int64_t features = std::min(tile, d_sae - first);
+      const bool exact = screen == Screen::kCanonical;
+      if (exact) {
+        exact_scores(batch, dictionary, first, features, scores, rows, 1);
+      } else {
+        sgemm(dictionary.row(first), features, batch.x, rows, batch.d, scores, rows);
+      }
+      const int64_t groups = std::min<int64_t>(pool_.threads(), divide_up(rows, 64));
+      const int64_t group_rows = divide_up(divide_up(rows, groups), 64) * 64;
+      pool_.run(groups, [&](int64_t group) {
+        const int64_t row_begin = std::min(rows, group * group_rows), row_end = std::min(rows, row_begin + group_rows);
+        for (int64_t local = 0; local < features; ++local) {
+          const int64_t j = first + local;
+          const float norm_j = unit ? decoder_norm_[j] : 1.0f;
+          if (!(norm_j > 0)) continue;
+          // Above 1 / norm_j in spite of its rounding, so that score * scale bounds score / norm_j.
+          const float scale = unit ? static_cast<float>((1 + 0x1p-20) / norm_j) : 1.0f;
+          const float* row_scores = scores + local * rows;
+          if (exact) {
+            for (int64_t r = row_begin; r < row_end; ++r) {
+              if (top.may_enter(r, row_scores[r] * scale)) top.offer(r, j, row_scores[r] / norm_j);
+            }
+            continue;
+          }
+          for (int64_t block = row_begin; block < row_end; block += 64) {
+            const int count = static_cast<int>(std::min<int64_t>(64, row_end - block));
+            uint64_t candidates =
+                kernels_.beyond(row_scores + block, batch.row_bounds + block, count, dictionary.bound_norm[j], batch.floor, scale,
+                                top.positive_cuts() + block, top.negative_cuts() + block);
+            for (; candidates != 0; candidates &= candidates - 1) {
+              const int64_t r = block + __builtin_ctzll(candidates);
+              const float p = kernels_.dot(batch.row(r), dictionary.row(j), batch.d);
+              require_finite_product(p, first_row + r, j);
+              top.offer(r, j, p / norm_j);
+            }
+          }
+        }
+      });
+    }
+    top.append_to(codes);
+  }
+}
+
+}  // namespace sae

@@ -1,0 +1,63 @@
+#pragma once
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "kernels.hpp"
+#include "memory.hpp"
+#include "model.hpp"
+#include "screen.hpp"
+#include "thread_pool.hpp"
+
+namespace sae {
+
+// The CPU backend: screen, decide, compact. OpenBLAS screens batches; the engine's threads decide by canonical dots.
+class CpuModel final : public sae_model {
+ public:
+  // Throws Error if a weight is not finite, a scale not positive, or the screen or kernel can't serve.
+  CpuModel(const Weights& weights, int threads, const char* screen, const char* kernel);
+  ~CpuModel() override;
+
+  void encode(const float* x, int64_t n, sae_codes& codes) const override;
+  void decode(const sae_codes& codes, bool direction, float* x_hat) const override;
+  void project_dense(const float* v, int64_t n, sae_readout readout, bool unit, float* coefficients) const override;
+  void project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign,
+                   sae_codes& codes) const override;
+  const char* screen_for(int64_t n) const override { return screen_name(choose_screen(n)); }
+
+ private:
+  // Feature rows [d_sae, d] that vectors are multiplied with, and what the screen's bound needs of them.
+  struct Dictionary {
+    const float* rows;
+    int64_t d;
+    Buffer<float> bound_norm;  // [d_sae] feature_norm(||row||)
+    double largest_norm = 0;
+    const float* row(int64_t feature) const { return rows + feature * d; }
+  };
+  struct Scratch;
+  class Lease;
+  struct Batch;  // some rows of x, checked, with what the bound needs of them
+
+  void measure(Dictionary& dictionary, const char* name);
+  Batch prepare(const float* x, int64_t first_row, int64_t rows, const Dictionary& dictionary, const char* name,
+                Scratch& scratch) const;
+  Screen choose_screen(int64_t n) const;
+  void encode_tile(const Batch& batch, Screen screen, int64_t first_feature, int64_t features, Scratch& scratch,
+                   sae_codes& codes) const;
+  int64_t decide(const Batch& batch, const float* scores, int64_t first_feature, int64_t begin, int64_t end, Hit* hits) const;
+  void exact_scores(const Batch& batch, const Dictionary& dictionary, int64_t first_feature, int64_t features, float* scores,
+                    int64_t feature_stride, int64_t row_stride) const;
+  int64_t chunks(int64_t work, int64_t most) const;
+
+  const Kernels& kernels_;
+  std::optional<Screen> forced_;
+  mutable ThreadPool pool_;
+  Dictionary encoder_;
+  Dictionary decoder_;
+  Buffer<float> decoder_norm_;  // [d_sae] ||d_j|| = sqrt(Dot(d_j, d_j)), canonical
+  mutable std::mutex scratch_mutex_;
+  mutable std::unique_ptr<Scratch> spare_scratch_;  // kept between calls, so that small calls do not allocate
+};
+
+}  // namespace sae

@@ -1,0 +1,38 @@
+#pragma once
+// The inner loops, one set of them for each instruction set. All sets give the same bits (sae4j.h, "Numbers").
+#include <cstdint>
+
+namespace sae {
+
+struct Kernels {
+  const char* name;
+  bool (*supported)();
+
+  // Dot(x, w) of d elements.
+  float (*dot)(const float* x, const float* w, int64_t d);
+
+  // Bit r, r < count <= 64, is set iff row r may be active: !(s[r] + fma(row_bound[r], norm, floor) < cut).
+  uint64_t (*above)(const float* s, const float* row_bound, int count, float norm, float floor, float cut);
+
+  // Bit r is set iff row r may enter its top k on either side: with b = fma(row_bound[r], norm, floor),
+  // !((s[r] + b) * scale < positive_cut[r]) or !((b - s[r]) * scale < negative_cut[r]).
+  uint64_t (*beyond)(const float* s, const float* row_bound, int count, float norm, float floor, float scale,
+                     const float* positive_cut, const float* negative_cut);
+
+  // out[i] = bias[i] + sum_k values[k] rows[indices[k] * stride + i] for i < width, k ascending by fma from +0, the bias last;
+  // bias may be null.
+  void (*gather)(const float* rows, int64_t stride, const int32_t* indices, const float* values, int64_t nnz,
+                 const float* bias, int64_t width, float* out);
+};
+
+extern const Kernels kAvx512Kernels;
+extern const Kernels kAvx2Kernels;
+extern const Kernels kPortableKernels;
+
+// Best first; ends with null. The one list of them.
+extern const Kernels* const kAllKernels[];
+
+// The named form, or the best one for null. Throws Error if the name is unknown or this CPU can't run it.
+const Kernels& choose_kernels(const char* name);
+
+}  // namespace sae

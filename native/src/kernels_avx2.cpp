@@ -1,0 +1,126 @@
+// The kernels in AVX2 with FMA. Compiled with its instructions: nothing but kernels may live here.
+#include <immintrin.h>
+
+#include "kernels.hpp"
+
+namespace sae {
+namespace {
+
+bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+// The first `count` of 8 lanes; a masked load touches no byte beyond them.
+inline __m256i first_lanes(int64_t count) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const int n = count >= 8 ? 8 : count <= 0 ? 0 : static_cast<int>(count);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane);
+}
+
+// Of the 128 partial sums, those of elements i with first <= i mod 128 < first + 64: eight registers.
+inline void half_dot(const float* x, const float* w, int64_t d, int first, __m256 s[8]) {
+  for (int k = 0; k < 8; ++k) s[k] = _mm256_setzero_ps();
+  int64_t i = first;
+  for (; i + 64 <= d; i += 128) {
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; ++k) {
+      s[k] = _mm256_fmadd_ps(_mm256_loadu_ps(x + i + 8 * k), _mm256_loadu_ps(w + i + 8 * k), s[k]);
+    }
+  }
+  if (i < d) {
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; ++k) {
+      const __m256i lanes = first_lanes(d - i - 8 * k);
+      s[k] = _mm256_fmadd_ps(_mm256_maskload_ps(x + i + 8 * k, lanes), _mm256_maskload_ps(w + i + 8 * k, lanes), s[k]);
+    }
+  }
+}
+
+float dot(const float* x, const float* w, int64_t d) {
+  // Sixteen accumulators would leave no register for the operands: two passes of 64 lanes.
+  __m256 low[8], high[8];
+  half_dot(x, w, d, 0, low);
+  float parked[64];
+  for (int k = 0; k < 8; ++k) _mm256_storeu_ps(parked + 8 * k, low[k]);
+  half_dot(x, w, d, 64, high);
+  __m256 s[8];
+  for (int k = 0; k < 8; ++k) s[k] = _mm256_add_ps(_mm256_loadu_ps(parked + 8 * k), high[k]);
+  for (int k = 0; k < 4; ++k) s[k] = _mm256_add_ps(s[k], s[k + 4]);
+  for (int k = 0; k < 2; ++k) s[k] = _mm256_add_ps(s[k], s[k + 2]);
+  const __m256 s8 = _mm256_add_ps(s[0], s[1]);
+  const __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+  const __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
+  const __m128 s1 = _mm_add_ss(s2, _mm_shuffle_ps(s2, s2, 1));
+  return _mm_cvtss_f32(s1) + 0.0f;
+}
+
+uint64_t above(const float* s, const float* row_bound, int count, float norm, float floor, float cut) {
+  const __m256 norms = _mm256_set1_ps(norm);
+  const __m256 floors = _mm256_set1_ps(floor);
+  const __m256 cuts = _mm256_set1_ps(cut);
+  uint64_t mask = 0;
+  for (int r = 0; r < count; r += 8) {
+    const __m256i lanes = first_lanes(count - r);
+    const __m256 bound = _mm256_fmadd_ps(_mm256_maskload_ps(row_bound + r, lanes), norms, floors);
+    const __m256 upper = _mm256_add_ps(_mm256_maskload_ps(s + r, lanes), bound);
+    const __m256 candidate = _mm256_and_ps(_mm256_cmp_ps(upper, cuts, _CMP_NLT_UQ), _mm256_castsi256_ps(lanes));
+    mask |= static_cast<uint64_t>(_mm256_movemask_ps(candidate)) << r;
+  }
+  return mask;
+}
+
+uint64_t beyond(const float* s, const float* row_bound, int count, float norm, float floor, float scale,
+                const float* positive_cut, const float* negative_cut) {
+  const __m256 norms = _mm256_set1_ps(norm);
+  const __m256 floors = _mm256_set1_ps(floor);
+  const __m256 scales = _mm256_set1_ps(scale);
+  uint64_t mask = 0;
+  for (int r = 0; r < count; r += 8) {
+    const __m256i lanes = first_lanes(count - r);
+    const __m256 bound = _mm256_fmadd_ps(_mm256_maskload_ps(row_bound + r, lanes), norms, floors);
+    const __m256 value = _mm256_maskload_ps(s + r, lanes);
+    const __m256 positive = _mm256_mul_ps(_mm256_add_ps(value, bound), scales);
+    const __m256 negative = _mm256_mul_ps(_mm256_sub_ps(bound, value), scales);
+    const __m256 either = _mm256_or_ps(_mm256_cmp_ps(positive, _mm256_maskload_ps(positive_cut + r, lanes), _CMP_NLT_UQ),
+                                       _mm256_cmp_ps(negative, _mm256_maskload_ps(negative_cut + r, lanes), _CMP_NLT_UQ));
+    mask |= static_cast<uint64_t>(_mm256_movemask_ps(_mm256_and_ps(either, _mm256_castsi256_ps(lanes)))) << r;
+  }
+  return mask;
+}
+
+// Columns 0 .. 8 * kVectors - 1, the sums in registers all the way; the last vector may be partial.
+template <int kVectors>
+void gather_columns(const float* rows, int64_t stride, const int32_t* indices, const float* values, int64_t nnz,
+                    const float* bias, __m256i last, float* out) {
+  __m256 sum[kVectors];
+  for (int k = 0; k < kVectors; ++k) sum[k] = _mm256_setzero_ps();
+  for (int64_t j = 0; j < nnz; ++j) {
+    const float* row = rows + indices[j] * stride;
+    const __m256 value = _mm256_set1_ps(values[j]);
+#pragma GCC unroll 8
+    for (int k = 0; k < kVectors - 1; ++k) sum[k] = _mm256_fmadd_ps(value, _mm256_loadu_ps(row + 8 * k), sum[k]);
+    const __m256 tail = _mm256_maskload_ps(row + 8 * (kVectors - 1), last);
+    sum[kVectors - 1] = _mm256_fmadd_ps(value, tail, sum[kVectors - 1]);
+  }
+#pragma GCC unroll 8
+  for (int k = 0; k < kVectors; ++k) {
+    const __m256i lanes = k + 1 < kVectors ? first_lanes(8) : last;
+    if (bias != nullptr) sum[k] = _mm256_add_ps(sum[k], _mm256_maskload_ps(bias + 8 * k, lanes));
+    _mm256_maskstore_ps(out + 8 * k, lanes, sum[k]);
+  }
+}
+
+void gather(const float* rows, int64_t stride, const int32_t* indices, const float* values, int64_t nnz, const float* bias,
+            int64_t width, float* out) {
+  int64_t i = 0;
+  for (; i + 64 <= width; i += 64) {
+    gather_columns<8>(rows + i, stride, indices, values, nnz, bias == nullptr ? bias : bias + i, first_lanes(8), out + i);
+  }
+  for (; i < width; i += 8) {
+    gather_columns<1>(rows + i, stride, indices, values, nnz, bias == nullptr ? bias : bias + i, first_lanes(width - i), out + i);
+  }
+}
+
+}  // namespace
+
+const Kernels kAvx2Kernels = {"avx2", supported, dot, above, beyond, gather};
+
+}  // namespace sae

@@ -1,0 +1,38 @@
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "codes.hpp"
+#include "sae4j.h"
+
+namespace sae {
+
+// The weights of an SAE, borrowed from the caller (sae4j.h, sae_cpu_open).
+struct Weights {
+  int64_t d_in, d_out, d_sae;
+  const float* w_enc;      // [d_sae, d_in]
+  const float* w_dec;      // [d_sae, d_out]
+  const float* b_dec;      // [d_out]
+  const float* threshold;  // [d_sae]
+  const float* scale;      // [d_sae]
+  const float* offset;     // [d_sae]
+};
+
+}  // namespace sae
+
+// The operations. A backend is one subclass and one constructor. Arguments have been checked (c_api.cpp) but for their values.
+struct sae_model {
+ public:
+  explicit sae_model(const sae::Weights& weights) : weights(weights) {}
+  virtual ~sae_model() = default;
+
+  virtual void encode(const float* x, int64_t n, sae_codes& codes) const = 0;
+  virtual void decode(const sae_codes& codes, bool direction, float* x_hat) const = 0;
+  virtual void project_dense(const float* v, int64_t n, sae_readout readout, bool unit, float* coefficients) const = 0;
+  virtual void project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign,
+                           sae_codes& codes) const = 0;
+  virtual const char* screen_for(int64_t n) const = 0;
+
+  const sae::Weights weights;
+  std::string description;
+};
