@@ -1,0 +1,293 @@
+// The C API end to end, every array between guard pages, and what only test hooks can show.
+#include <xmmintrin.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "codes.hpp"
+#include "kernels.hpp"
+#include "sae4j.h"
+#include "screen.hpp"
+#include "test.hpp"
+
+using test::Guarded;
+using test::Random;
+using test::bits;
+
+namespace {
+
+struct Sae {
+  Sae(int64_t d_in, int64_t d_out, int64_t d_sae)
+      : d_in(d_in), d_out(d_out), d_sae(d_sae), w_enc(d_sae * d_in), w_dec(d_sae * d_out), b_dec(d_out), threshold(d_sae),
+        scale(d_sae), offset(d_sae) {
+    Random random;
+    for (int64_t i = 0; i < w_enc.size(); ++i) w_enc[i] = random.normal();
+    for (int64_t i = 0; i < w_dec.size(); ++i) w_dec[i] = random.normal();
+    for (int64_t i = 0; i < d_out; ++i) b_dec[i] = random.normal();
+    for (int64_t j = 0; j < d_sae; ++j) {
+      threshold[j] = std::sqrt(static_cast<float>(d_in)) * random.normal();
+      scale[j] = 0.5f + random.uniform();
+      offset[j] = random.normal();
+    }
+  }
+
+  sae_model* open(int threads, const char* screen = nullptr, const char* kernel = nullptr) {
+    sae_model* model = nullptr;
+    const sae_status status = sae_cpu_open(d_in, d_out, d_sae, w_enc.data(), w_dec.data(), b_dec.data(), threshold.data(),
+                                           scale.data(), offset.data(), threads, screen, kernel, &model);
+    CHECK(status == SAE_OK, "open: %s", sae_last_error());
+    return model;
+  }
+
+  int64_t d_in, d_out, d_sae;
+  Guarded<float> w_enc, w_dec, b_dec, threshold, scale, offset;
+};
+
+std::string same_codes(const sae_codes* a, const sae_codes* b) {
+  if (a->rows() != b->rows() || a->features() != b->features()) return "shapes differ";
+  if (a->nnz() != b->nnz()) return "nnz " + std::to_string(a->nnz()) + " and " + std::to_string(b->nnz());
+  for (int64_t row = 0; row <= a->rows(); ++row) {
+    if (a->row_offsets()[row] != b->row_offsets()[row]) return "offsets differ at row " + std::to_string(row);
+  }
+  for (int64_t k = 0; k < a->nnz(); ++k) {
+    if (a->indices()[k] != b->indices()[k]) return "indices differ at " + std::to_string(k);
+    if (bits(a->values()[k]) != bits(b->values()[k])) return "values differ at " + std::to_string(k);
+  }
+  return "";
+}
+
+struct Codes {
+  Codes() { sae_codes_create(&handle); }
+  ~Codes() { sae_codes_destroy(handle); }
+  operator sae_codes*() { return handle; }
+  sae_codes* handle;
+};
+
+}  // namespace
+
+TEST(every_screen_kernel_and_thread_count_gives_the_same_bits) {
+  for (const int64_t d_in : {1, 7, 129, 384}) {
+    for (const int64_t d_sae : {1, 63, 500}) {
+      Sae sae(d_in, d_in + 1, d_sae);
+      for (const int64_t n : {0, 1, 2, 7, 65}) {
+        Random random;
+        Guarded<float> x(n * d_in), x_hat(n * sae.d_out), other_hat(n * sae.d_out);
+        for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
+        sae_model* first = sae.open(1, "canonical", "portable");
+        Codes expected, top;
+        CHECK(sae_encode(first, x.data(), n, expected) == SAE_OK, "%s", sae_last_error());
+        CHECK(sae_decode(first, expected, 0, x_hat.data()) == SAE_OK, "%s", sae_last_error());
+        CHECK(sae_project_top(first, x.data(), n, SAE_READOUT_ENCODER, 0, 5, 0, top) == SAE_OK, "%s", sae_last_error());
+        for (const int threads : {1, 2, 3}) {
+          for (const char* screen : {"canonical", "sgemm"}) {
+            for (const char* kernel : {(const char*)nullptr, "portable", "avx2"}) {
+              sae_model* model = sae.open(threads, screen, kernel);
+              if (model == nullptr) continue;
+              Codes got, got_top;
+              CHECK(sae_encode(model, x.data(), n, got) == SAE_OK, "%s", sae_last_error());
+              const std::string difference = same_codes(expected, got);
+              CHECK(difference.empty(), "d_in %lld d_sae %lld n %lld threads %d %s %s: %s", (long long)d_in, (long long)d_sae,
+                    (long long)n, threads, screen, kernel == nullptr ? "best" : kernel, difference.c_str());
+              CHECK(sae_decode(model, got, 0, other_hat.data()) == SAE_OK, "%s", sae_last_error());
+              CHECK(n == 0 || std::memcmp(x_hat.data(), other_hat.data(), sizeof(float) * x_hat.size()) == 0, "decode differs");
+              CHECK(sae_project_top(model, x.data(), n, SAE_READOUT_ENCODER, 0, 5, 0, got_top) == SAE_OK, "%s", sae_last_error());
+              CHECK(same_codes(top, got_top).empty(), "top k: %s", same_codes(top, got_top).c_str());
+              sae_close(model);
+            }
+          }
+        }
+        sae_close(first);
+      }
+    }
+  }
+}
+
+// Thresholds an ulp below the product of one row each: with the bound the screen must name all of them, without it not.
+TEST(a_screen_without_its_bound_loses_planted_features) {
+  const int64_t d = 777, d_sae = 600, n = 40;
+  Sae sae(d, d, d_sae);
+  Random random;
+  Guarded<float> x(n * d);
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
+  const sae::Kernels& kernels = sae::choose_kernels(nullptr);
+  for (int64_t j = 0; j < d_sae; ++j) {
+    const float p = kernels.dot(&x[(j % n) * d], &sae.w_enc[j * d], d);
+    sae.threshold[j] = std::nextafter(p, -INFINITY);
+    sae.scale[j] = 1;
+    sae.offset[j] = 2 * std::fabs(p) + 1;
+  }
+  CHECK(std::string(sae_cpu_screen_reason(1)).empty(), "sgemm was dropped: %s", sae_cpu_screen_reason(1));
+  sae_model* exact = sae.open(2, "canonical");
+  sae_model* screened = sae.open(2, "sgemm");
+  Codes expected, got;
+  CHECK(sae_encode(exact, x.data(), n, expected) == SAE_OK, "%s", sae_last_error());
+  CHECK(sae_encode(screened, x.data(), n, got) == SAE_OK, "%s", sae_last_error());
+  CHECK(same_codes(expected, got).empty(), "with the bound: %s", same_codes(expected, got).c_str());
+
+  sae::bound_scale_for_tests = 0;
+  CHECK(sae_encode(screened, x.data(), n, got) == SAE_OK, "%s", sae_last_error());
+  const bool probe_passes = sae::probe_sgemm();
+  sae::bound_scale_for_tests = 1;
+  CHECK(sae_codes_nnz(got) < sae_codes_nnz(expected), "without the bound nothing was lost: the test data proves nothing");
+  CHECK(!probe_passes, "the probe passes without the bound: it proves nothing");
+  CHECK(sae::probe_sgemm(), "the probe fails with the bound");
+  sae_close(exact);
+  sae_close(screened);
+}
+
+TEST(merge_equals_sorting) {
+  Random random;
+  for (int trial = 0; trial < 50; ++trial) {
+    const int64_t rows = 1 + random.below(40), tiles = 1 + random.below(5), features = 1 + random.below(30);
+    sae_codes codes;
+    codes.clear(tiles * features);
+    codes.append_rows(3);  // rows of an earlier batch stay as they are
+    const int64_t first = codes.append_rows(rows);
+    std::vector<std::vector<std::pair<int32_t, float>>> expected(rows);
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      std::vector<sae::Hit> hits;
+      const int64_t density = random.below(4);
+      for (int64_t j = 0; j < features; ++j) {
+        for (int64_t row = 0; row < rows; ++row) {
+          if (random.below(4) >= density) continue;
+          const float value = random.normal();
+          hits.push_back({static_cast<uint32_t>(j << sae::Hit::kRowBits | row), value});
+          expected[row].emplace_back(static_cast<int32_t>(tile * features + j), value);
+        }
+      }
+      const int64_t half = static_cast<int64_t>(hits.size()) / 2;
+      const sae_codes::HitList lists[2] = {{hits.data(), half}, {hits.data() + half, static_cast<int64_t>(hits.size()) - half}};
+      codes.merge(first, tile * features, lists, 2);
+    }
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t begin = codes.row_offsets()[first + row];
+      const int64_t count = codes.row_offsets()[first + row + 1] - begin;
+      CHECK(count == static_cast<int64_t>(expected[row].size()), "row %lld: expected %zu, got %lld", (long long)row,
+            expected[row].size(), (long long)count);
+      for (int64_t k = 0; k < count; ++k) {
+        CHECK(codes.indices()[begin + k] == expected[row][k].first && codes.values()[begin + k] == expected[row][k].second,
+              "row %lld, entry %lld", (long long)row, (long long)k);
+      }
+    }
+  }
+}
+
+TEST(the_callers_float_environment_neither_matters_nor_changes) {
+  Sae sae(200, 200, 300);
+  for (int64_t i = 0; i < sae.w_enc.size(); ++i) sae.w_enc[i] *= 1e-25f;  // products are denormal
+  for (int64_t j = 0; j < sae.d_sae; ++j) sae.threshold[j] = -1, sae.offset[j] = 0;
+  Guarded<float> x(10 * 200);
+  Random random;
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = 1e-15f * random.normal();
+  sae_model* model = sae.open(2);
+  Codes expected, got;
+  CHECK(sae_encode(model, x.data(), 10, expected) == SAE_OK, "%s", sae_last_error());
+  CHECK(sae_codes_nnz(expected) > 0, "denormals were lost");
+  const unsigned saved = _mm_getcsr();
+  const unsigned odd = 0x1F80 | 0x8040 | 0x6000;  // flush to zero, denormals are zero, round towards zero
+  _mm_setcsr(odd);
+  const sae_status status = sae_encode(model, x.data(), 10, got);
+  const unsigned after = _mm_getcsr();
+  _mm_setcsr(saved);
+  CHECK(status == SAE_OK, "%s", sae_last_error());
+  CHECK((after & ~0x3Fu) == odd, "the caller's MXCSR became %x", after);
+  CHECK(same_codes(expected, got).empty(), "%s", same_codes(expected, got).c_str());
+  sae_close(model);
+}
+
+TEST(eight_threads_share_a_model) {
+  const int64_t n = 200, d = 96;
+  Sae sae(d, d, 700);
+  Guarded<float> x(n * d);
+  Random random;
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
+  sae_model* model = sae.open(3);
+  Codes expected;
+  CHECK(sae_encode(model, x.data(), n, expected) == SAE_OK, "%s", sae_last_error());
+  std::vector<std::thread> threads;
+  std::vector<std::string> differences(8);
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&, t] {
+      Codes got;
+      for (int repeat = 0; repeat < 20 && differences[t].empty(); ++repeat) {
+        differences[t] = sae_encode(model, x.data(), n, got) == SAE_OK ? same_codes(expected, got) : sae_last_error();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string& difference : differences) CHECK(difference.empty(), "%s", difference.c_str());
+  sae_close(model);
+}
+
+TEST(bad_arguments_are_named) {
+  Sae sae(5, 6, 7);
+  sae_model* model = sae.open(1);
+  Codes codes;
+  Guarded<float> x(10);
+  const auto refuses = [](sae_status status, sae_status expected, const char* message) {
+    CHECK(status == expected, "status %d for %s", status, message);
+    CHECK(std::string(sae_last_error()).find(message) != std::string::npos, "expected \"%s\", got \"%s\"", message,
+          sae_last_error());
+  };
+  for (int64_t i = 0; i < 10; ++i) x[i] = 1;
+  refuses(sae_encode(nullptr, x.data(), 1, codes), SAE_INVALID_ARGUMENT, "model is null");
+  refuses(sae_encode(model, x.data(), 1, nullptr), SAE_INVALID_ARGUMENT, "codes is null");
+  refuses(sae_encode(model, nullptr, 1, codes), SAE_INVALID_ARGUMENT, "x is null");
+  refuses(sae_encode(model, x.data(), -1, codes), SAE_INVALID_ARGUMENT, "got -1");
+  x[7] = NAN;
+  refuses(sae_encode(model, x.data(), 2, codes), SAE_INVALID_ARGUMENT, "got nan at row 1, column 2");
+  CHECK(sae_codes_rows(codes) == 0, "codes of a failed call hold rows");
+  x[7] = -INFINITY;
+  refuses(sae_encode(model, x.data(), 2, codes), SAE_INVALID_ARGUMENT, "got -inf at row 1, column 2");
+  x[7] = 1;
+  refuses(sae_project_top(model, x.data(), 1, SAE_READOUT_ENCODER, 1, 3, 0, codes), SAE_INVALID_ARGUMENT, "decoder readout");
+  refuses(sae_project_top(model, x.data(), 1, SAE_READOUT_DECODER, 0, 0, 0, codes), SAE_INVALID_ARGUMENT, "k must be");
+  const int64_t offsets[2] = {0, 2};
+  const float values[2] = {1, 2};
+  const int32_t descending[2] = {3, 2}, outside[2] = {3, 7};
+  refuses(sae_codes_assign(codes, 1, 7, offsets, descending, values), SAE_INVALID_ARGUMENT, "ascend strictly");
+  refuses(sae_codes_assign(codes, 1, 7, offsets, outside, values), SAE_INVALID_ARGUMENT, "got 7 after 3");
+  const int64_t wild[2] = {0, INT64_MAX};
+  refuses(sae_codes_assign(codes, 1, 7, wild, outside, values), SAE_INVALID_ARGUMENT, "row_offsets[1]");
+  const int32_t fine[2] = {0, 6};
+  CHECK(sae_codes_assign(codes, 1, 9, offsets, fine, values) == SAE_OK, "%s", sae_last_error());
+  refuses(sae_decode(model, codes, 0, x.data()), SAE_INVALID_ARGUMENT, "codes have 9 features, expected d_sae = 7");
+  sae_close(model);
+
+  sae_model* none = nullptr;
+  const auto open = [&](const char* screen, const char* kernel) {
+    return sae_cpu_open(5, 6, 7, sae.w_enc.data(), sae.w_dec.data(), sae.b_dec.data(), sae.threshold.data(), sae.scale.data(),
+                        sae.offset.data(), 2, screen, kernel, &none);
+  };
+  refuses(open("int7", nullptr), SAE_INVALID_ARGUMENT, "got \"int7\"");
+  refuses(open(nullptr, "sse"), SAE_INVALID_ARGUMENT, "got \"sse\"");
+  sae.w_enc[11] = NAN;
+  refuses(open(nullptr, nullptr), SAE_INVALID_ARGUMENT, "w_enc of feature 2 must be finite, got nan at 1");
+  sae.w_enc[11] = 0;
+  sae.scale[3] = 0;
+  refuses(open(nullptr, nullptr), SAE_INVALID_ARGUMENT, "feature 3");
+  CHECK(none == nullptr, "a failed open gave a model");
+}
+
+// Finite inputs whose products overflow: an error naming row and feature, whatever the screen; large but finite ones agree.
+TEST(overflow_is_an_error_and_large_rows_skip_the_screen) {
+  Sae sae(64, 64, 90);
+  const int64_t n = 20;
+  Guarded<float> x(n * 64);
+  Random random;
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
+  for (int64_t i = 0; i < 64; ++i) x[3 * 64 + i] *= 1e36f;
+  sae_model* exact = sae.open(1, "canonical");
+  sae_model* screened = sae.open(2, "sgemm");
+  Codes expected, got;
+  CHECK(sae_encode(exact, x.data(), n, expected) == SAE_OK, "%s", sae_last_error());
+  CHECK(sae_encode(screened, x.data(), n, got) == SAE_OK, "%s", sae_last_error());
+  CHECK(same_codes(expected, got).empty(), "%s", same_codes(expected, got).c_str());
+  for (int64_t i = 0; i < 64; ++i) x[3 * 64 + i] = 3e38f, sae.w_enc[17 * 64 + i] = 1;
+  for (sae_model* model : {exact, screened}) {
+    CHECK(sae_encode(model, x.data(), n, got) == SAE_INVALID_ARGUMENT, "overflow went unnoticed");
+    CHECK(std::string(sae_last_error()).find("row 3 with feature") != std::string::npos, "%s", sae_last_error());
+  }
+  sae_close(exact);
+  sae_close(screened);
+}

@@ -1,0 +1,69 @@
+// The memory contract, as resident-size growth: beside weights and results an operation takes at most 32 MiB + 16 MiB a
+// thread, for any n. A process of its own, because the high-water mark never falls.
+#include <sys/resource.h>
+
+#include <thread>
+
+#include "sae4j.h"
+#include "test.hpp"
+
+namespace {
+
+double peak_mib() {
+  rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss / 1024.0;
+}
+
+}  // namespace
+
+TEST(scratch_stays_small_for_any_n_and_density) {
+  const int threads = 2;
+  const int64_t d = 64, d_sae = 8192, n = 12000;
+  float* weights = sae_alloc(d * d_sae * 2 + d + 3 * d_sae);
+  float* x = sae_alloc(n * d);
+  test::Random random;
+  for (int64_t i = 0; i < d * d_sae * 2; ++i) weights[i] = random.normal();
+  for (int64_t i = 0; i < n * d; ++i) x[i] = random.normal();
+  float* b_dec = weights + d * d_sae * 2;
+  float *threshold = b_dec + d, *scale = threshold + d_sae, *offset = scale + d_sae;
+  for (int64_t j = 0; j < d_sae; ++j) scale[j] = 1, threshold[j] = -INFINITY;  // half of all features are active
+  sae_model* model = nullptr;
+  sae_codes* codes = nullptr;
+  CHECK(sae_cpu_open(d, d, d_sae, weights, weights + d * d_sae, b_dec, threshold, scale, offset, threads, "sgemm", nullptr,
+                     &model) == SAE_OK, "%s", sae_last_error());
+  sae_codes_create(&codes);
+  // What OpenBLAS keeps for itself is not ours: let it allocate first.
+  CHECK(sae_encode(model, x, 64, codes) == SAE_OK, "%s", sae_last_error());
+  const double before = peak_mib();
+  CHECK(sae_encode(model, x, n, codes) == SAE_OK, "%s", sae_last_error());
+  const double results = (sae_codes_nnz(codes) * 8.0 + n * 8.0) / (1 << 20);
+  const double growth = peak_mib() - before - results;
+  std::printf("     results %.0f MiB, scratch %.1f MiB\n", results, growth);
+  CHECK(results > 300, "the results are too small to show anything: %.0f MiB", results);
+  CHECK(growth < 32 + 16 * threads, "scratch took %.1f MiB", growth);
+  sae_codes_destroy(codes);
+  sae_close(model);
+  sae_free(x);
+  sae_free(weights);
+}
+
+TEST(codes_used_ten_thousand_times_do_not_grow) {
+  const int64_t d = 16, d_sae = 128, n = 8;
+  std::vector<float> weights(d * d_sae * 2 + d + 3 * d_sae), x(n * d);
+  test::Random random;
+  for (float& w : weights) w = std::fabs(random.normal());
+  for (float& value : x) value = random.normal();
+  sae_model* model = nullptr;
+  sae_codes* codes = nullptr;
+  float* end = weights.data() + d * d_sae * 2;
+  CHECK(sae_cpu_open(d, d, d_sae, weights.data(), weights.data() + d * d_sae, end, end + d, end + d + d_sae,
+                     end + d + 2 * d_sae, 2, nullptr, nullptr, &model) == SAE_OK, "%s", sae_last_error());
+  sae_codes_create(&codes);
+  for (int i = 0; i < 100; ++i) sae_encode(model, x.data(), n, codes);
+  const double before = peak_mib();
+  for (int i = 0; i < 10000; ++i) CHECK(sae_encode(model, x.data(), n, codes) == SAE_OK, "%s", sae_last_error());
+  CHECK(peak_mib() - before < 1, "grew by %.1f MiB", peak_mib() - before);
+  sae_codes_destroy(codes);
+  sae_close(model);
+}
