@@ -1,0 +1,103 @@
+package dev.sae4j;
+
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+
+/** The canonical arithmetic in plain Java: every device must equal it in every bit. */
+final class CanonicalSae {
+  private record Entry(int feature, float value) {}
+
+  private final TestSae sae;
+
+  CanonicalSae(TestSae sae) {
+    this.sae = sae;
+  }
+
+  /** 128 partial sums by fused multiply-add, halved seven times, + 0. */
+  static float dot(float[] x, int xStart, float[] w, int wStart, int d) {
+    float[] s = new float[128];
+    for (int i = 0; i < d; i++) {
+      s[i % 128] = Math.fma(x[xStart + i], w[wStart + i], s[i % 128]);
+    }
+    for (int half = 64; half >= 1; half /= 2) {
+      for (int i = 0; i < half; i++) {
+        s[i] += s[i + half];
+      }
+    }
+    return s[0] + 0.0f;
+  }
+
+  Csr encode(float[] x) {
+    List<List<Entry>> rows = new ArrayList<>();
+    for (int start = 0; start < x.length; start += sae.dIn) {
+      List<Entry> row = new ArrayList<>();
+      for (int j = 0; j < sae.dSae; j++) {
+        float p = dot(x, start, sae.wEnc, j * sae.dIn, sae.dIn);
+        float value = Math.fma(sae.scale[j], p, sae.offset[j]);
+        if (p > sae.threshold[j] && value > 0) {
+          row.add(new Entry(j, value));
+        }
+      }
+      rows.add(row);
+    }
+    return csr(rows);
+  }
+
+  float[] decode(Csr codes, boolean direction) {
+    int n = codes.rowOffsets().length - 1;
+    float[] xHat = new float[n * sae.dOut];
+    for (int row = 0; row < n; row++) {
+      for (int i = 0; i < sae.dOut; i++) {
+        float sum = 0;
+        for (int k = (int) codes.rowOffsets()[row]; k < codes.rowOffsets()[row + 1]; k++) {
+          sum = Math.fma(codes.values()[k], sae.wDec[codes.indices()[k] * sae.dOut + i], sum);
+        }
+        xHat[row * sae.dOut + i] = direction ? sum : sum + sae.bDec[i];
+      }
+    }
+    return xHat;
+  }
+
+  Csr project(float[] v, Projection projection) {
+    boolean decoder = projection.readout() == Projection.Readout.DECODER;
+    int d = decoder ? sae.dOut : sae.dIn;
+    float[] w = decoder ? sae.wDec : sae.wEnc;
+    List<List<Entry>> rows = new ArrayList<>();
+    for (int start = 0; start < v.length; start += d) {
+      List<Entry> all = new ArrayList<>();
+      for (int j = 0; j < sae.dSae; j++) {
+        float norm = projection.unit() ? (float) Math.sqrt(dot(w, j * d, w, j * d, d)) : 1;
+        float coefficient = norm == 0 ? 0 : dot(v, start, w, j * d, d) / norm;
+        if (coefficient != 0) {
+          all.add(new Entry(j, coefficient));
+        }
+      }
+      all.sort(Comparator.comparingDouble((Entry e) -> -Math.abs(e.value())).thenComparingInt(Entry::feature));
+      List<Entry> kept = new ArrayList<>();
+      if (projection.perSign()) {
+        all.stream().filter(e -> e.value() > 0).limit(projection.k()).forEach(kept::add);
+        all.stream().filter(e -> e.value() < 0).limit(projection.k()).forEach(kept::add);
+      } else {
+        all.stream().limit(projection.k()).forEach(kept::add);
+      }
+      kept.sort(Comparator.comparingInt(Entry::feature));
+      rows.add(kept);
+    }
+    return csr(rows);
+  }
+
+  private static Csr csr(List<List<Entry>> rows) {
+    long[] rowOffsets = new long[rows.size() + 1];
+    for (int row = 0; row < rows.size(); row++) {
+      rowOffsets[row + 1] = rowOffsets[row] + rows.get(row).size();
+    }
+    List<Entry> all = rows.stream().flatMap(List::stream).toList();
+    int[] indices = all.stream().mapToInt(Entry::feature).toArray();
+    float[] values = new float[indices.length];
+    for (int k = 0; k < values.length; k++) {
+      values[k] = all.get(k).value();
+    }
+    return new Csr(rowOffsets, indices, values);
+  }
+}
