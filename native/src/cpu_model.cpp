@@ -15,10 +15,9 @@ namespace {
 constexpr int64_t kTileRows = 1024;
 constexpr int64_t kTileScores = int64_t{1} << 21;
 static_assert(kTileRows <= Hit::kMaxRows && kTileScores <= Hit::kMaxFeatures, "a hit must hold its place");
-// Without a screen, rows stay in the second-level cache while the features stream past.
-constexpr int64_t kCanonicalTileRows = 16;
-// Up to here reading the weights bounds both ways, and the dots need no second pass.
-constexpr int64_t kCanonicalRows = 4;
+// Up to so many rows no screen pays: the rows stay in the second-level cache while the features stream past once, and SGEMM
+// would read and pack the same weights first. Without a screen larger batches are cut into parts of this size.
+constexpr int64_t kCanonicalRows = 16;
 // Multiply-adds that are worth handing to another thread.
 constexpr int64_t kWorthAThread = 1 << 16;
 // Decoder columns a thread gathers at a time: a slab of the hot features stays in cache from row to row.
@@ -174,7 +173,7 @@ void CpuModel::encode(const float* x, int64_t n, sae_codes& codes) const {
   Lease lease(*this);
   Scratch& scratch = *lease;
   const Screen screen = choose_screen(n);
-  const int64_t part = even_part(n, screen == Screen::kSgemm ? kTileRows : kCanonicalTileRows);
+  const int64_t part = even_part(n, screen == Screen::kSgemm ? kTileRows : kCanonicalRows);
   for (int64_t first_row = 0; first_row < n; first_row += part) {
     const int64_t rows = std::min(part, n - first_row);
     const Batch batch = prepare(x + first_row * weights.d_in, first_row, rows, encoder_, "x", scratch);
@@ -276,7 +275,7 @@ void CpuModel::project_dense(const float* v, int64_t n, sae_readout readout, boo
   const Dictionary& dictionary = readout == SAE_READOUT_DECODER ? decoder_ : encoder_;
   const int64_t d_sae = weights.d_sae;
   const Screen screen = choose_screen(n);
-  const int64_t part = even_part(n, screen == Screen::kSgemm ? kTileRows : kCanonicalTileRows);
+  const int64_t part = even_part(n, screen == Screen::kSgemm ? kTileRows : kCanonicalRows);
   for (int64_t first_row = 0; first_row < n; first_row += part) {
     const int64_t rows = std::min(part, n - first_row);
     const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, "v", *lease);
@@ -312,7 +311,7 @@ void CpuModel::project_top(const float* v, int64_t n, sae_readout readout, bool 
   const int64_t d_sae = weights.d_sae;
   k = std::min(k, d_sae);
   const Screen screen = choose_screen(n);
-  const int64_t most_rows = screen == Screen::kSgemm ? kTileRows : kCanonicalTileRows;
+  const int64_t most_rows = screen == Screen::kSgemm ? kTileRows : kCanonicalRows;
   const int64_t part = even_part(n, std::clamp<int64_t>(TopK::kMostEntries / k, 1, most_rows));
   for (int64_t first_row = 0; first_row < n; first_row += part) {
     const int64_t rows = std::min(part, n - first_row);

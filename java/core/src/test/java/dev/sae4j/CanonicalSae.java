@@ -2,13 +2,16 @@ package dev.sae4j;
 
 import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.IdentityHashMap;
 import java.util.List;
+import java.util.Map;
 
 /** The canonical arithmetic in plain Java: every device must equal it in every bit. */
 final class CanonicalSae {
   private record Entry(int feature, float value) {}
 
   private final TestSae sae;
+  private final Map<float[], float[]> products = new IdentityHashMap<>(); // computed once for each array of vectors
 
   CanonicalSae(TestSae sae) {
     this.sae = sae;
@@ -28,12 +31,26 @@ final class CanonicalSae {
     return s[0] + 0.0f;
   }
 
+  /** [n, dSae]: every vector with every row of w [dSae, d]. */
+  private float[] products(float[] x, float[] w, int d) {
+    return products.computeIfAbsent(
+        x,
+        key -> {
+          float[] p = new float[x.length / d * sae.dSae];
+          for (int i = 0; i < p.length; i++) {
+            p[i] = dot(x, i / sae.dSae * d, w, i % sae.dSae * d, d);
+          }
+          return p;
+        });
+  }
+
   Csr encode(float[] x) {
+    float[] products = products(x, sae.wEnc, sae.dIn);
     List<List<Entry>> rows = new ArrayList<>();
-    for (int start = 0; start < x.length; start += sae.dIn) {
+    for (int start = 0; start < products.length; start += sae.dSae) {
       List<Entry> row = new ArrayList<>();
       for (int j = 0; j < sae.dSae; j++) {
-        float p = dot(x, start, sae.wEnc, j * sae.dIn, sae.dIn);
+        float p = products[start + j];
         float value = Math.fma(sae.scale[j], p, sae.offset[j]);
         if (p > sae.threshold[j] && value > 0) {
           row.add(new Entry(j, value));
@@ -63,12 +80,13 @@ final class CanonicalSae {
     boolean decoder = projection.readout() == Projection.Readout.DECODER;
     int d = decoder ? sae.dOut : sae.dIn;
     float[] w = decoder ? sae.wDec : sae.wEnc;
+    float[] products = products(v, w, d);
     List<List<Entry>> rows = new ArrayList<>();
-    for (int start = 0; start < v.length; start += d) {
+    for (int start = 0; start < products.length; start += sae.dSae) {
       List<Entry> all = new ArrayList<>();
       for (int j = 0; j < sae.dSae; j++) {
         float norm = projection.unit() ? (float) Math.sqrt(dot(w, j * d, w, j * d, d)) : 1;
-        float coefficient = norm == 0 ? 0 : dot(v, start, w, j * d, d) / norm;
+        float coefficient = norm == 0 ? 0 : products[start + j] / norm;
         if (coefficient != 0) {
           all.add(new Entry(j, coefficient));
         }

@@ -64,8 +64,8 @@ class LifecycleTest {
 
   @Test
   void closeWaitsForRunningCalls() throws Exception {
-    float[] x = sae.normal(3000 * 48);
-    for (int trial = 0; trial < 10; trial++) {
+    float[] x = sae.normal(1000 * 48);
+    for (int trial = 0; trial < 5; trial++) {
       SparseAutoencoder engine = sae.open(Device.cpu());
       ExecutorService pool = Executors.newFixedThreadPool(3);
       List<Future<?>> calls = new ArrayList<>();
@@ -76,7 +76,7 @@ class LifecycleTest {
                   try (SparseCodes codes = new SparseCodes()) {
                     for (int i = 0; i < 50; i++) {
                       engine.encode(x, codes);
-                      assertEquals(3000, codes.rows());
+                      assertEquals(1000, codes.rows());
                     }
                   } catch (IllegalStateException e) {
                     assertTrue(e.getMessage().contains("closed"), e.getMessage());
