@@ -9,6 +9,7 @@
 #include "model.hpp"
 #include "screen.hpp"
 #include "thread_pool.hpp"
+#include "top_k.hpp"
 
 namespace sae {
 
@@ -38,6 +39,7 @@ class CpuModel final : public sae_model {
   struct Scratch;
   class Lease;
   struct Batch;  // some rows of x, checked, with what the bound needs of them
+  struct Tile;   // the scores of a batch with some features
 
   void measure(Dictionary& dictionary, const char* name);
   Batch prepare(const float* x, int64_t first_row, int64_t rows, const Dictionary& dictionary, const char* name,
@@ -48,6 +50,9 @@ class CpuModel final : public sae_model {
   int64_t decide(const Batch& batch, const float* scores, int64_t first_feature, int64_t begin, int64_t end, Hit* hits) const;
   void exact_scores(const Batch& batch, const Dictionary& dictionary, int64_t first_feature, int64_t features, float* scores,
                     int64_t feature_stride, int64_t row_stride) const;
+  void select_exact(const Batch& batch, const Tile& tile, int64_t row_begin, int64_t row_end, TopK& top) const;
+  void select_screened(const Batch& batch, const Dictionary& dictionary, const Tile& tile, int64_t row_begin, int64_t row_end,
+                       TopK& top) const;
   int64_t chunks(int64_t work, int64_t most) const;
 
   const Kernels& kernels_;

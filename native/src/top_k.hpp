@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "codes.hpp"
@@ -20,34 +21,42 @@ class TopK {
     k_ = k;
     sides_ = per_sign ? 2 : 1;
     entries_.reserve(rows * sides_ * k);
+    bounds_.reserve(rows * sides_ * k);
     sizes_.assign(rows * sides_, 0);
+    bound_counts_.assign(rows * sides_, 0);
     cuts_.assign(2 * rows, 0.0f);
   }
 
-  // A row's best on a side are full once its cut is above 0: then a value must reach the cut to enter.
+  // What a value must reach to enter a row's best on a side; 0 while they are not full.
   const float* positive_cuts() const { return cuts_.data(); }
   const float* negative_cuts() const { return cuts_.data() + rows_; }
   bool may_enter(int64_t row, float value) const { return value >= cuts_[row] || -value >= cuts_[rows_ + row]; }
 
+  // A feature's value is known to be at least `lower` in size, with this sign: the k-th largest of such bounds is a lower bound
+  // of the k-th best, so it raises the cut before anything is decided. Once for each row and feature at most.
+  void foresee(int64_t row, float lower, bool negative) {
+    if (!(lower > 0)) return;
+    const int side = side_of(negative);
+    int64_t& count = bound_counts_[row * sides_ + side];
+    float* heap = bounds_.data() + (row * sides_ + side) * k_;
+    if (count == k_ && lower <= heap[0]) return;
+    if (count == k_) std::pop_heap(heap, heap + count--, std::greater<float>());
+    heap[count++] = lower;
+    std::push_heap(heap, heap + count, std::greater<float>());
+    if (count == k_) raise_cuts(row, side, heap[0]);
+  }
+
   void offer(int64_t row, int64_t feature, float value) {
     if (value == 0) return;
-    const int side = sides_ == 2 && value < 0 ? 1 : 0;
+    const int side = side_of(value < 0);
     int64_t& size = sizes_[row * sides_ + side];
     Entry* heap = entries_.data() + (row * sides_ + side) * k_;
     const Entry entry = {value, static_cast<int32_t>(feature)};
-    if (size < k_) {
-      heap[size++] = entry;
-      std::push_heap(heap, heap + size, better);
-    } else if (better(entry, heap[0])) {
-      std::pop_heap(heap, heap + size, better);
-      heap[size - 1] = entry;
-      std::push_heap(heap, heap + size, better);
-    }
-    if (size == k_) {
-      const float worst = std::fabs(heap[0].value);
-      if (sides_ == 1 || side == 0) cuts_[row] = worst;
-      if (sides_ == 1 || side == 1) cuts_[rows_ + row] = worst;
-    }
+    if (size == k_ && !better(entry, heap[0])) return;
+    if (size == k_) std::pop_heap(heap, heap + size--, better);
+    heap[size++] = entry;
+    std::push_heap(heap, heap + size, better);
+    if (size == k_) raise_cuts(row, side, std::fabs(heap[0].value));
   }
 
   // Appends the rows, features ascending.
@@ -75,6 +84,13 @@ class TopK {
     int32_t feature;
   };
 
+  int side_of(bool negative) const { return sides_ == 2 && negative ? 1 : 0; }
+
+  void raise_cuts(int64_t row, int side, float cut) {
+    if (sides_ == 1 || side == 0) cuts_[row] = std::max(cuts_[row], cut);
+    if (sides_ == 1 || side == 1) cuts_[rows_ + row] = std::max(cuts_[rows_ + row], cut);
+  }
+
   // As the order of a heap this keeps the worst entry in front.
   static bool better(const Entry& a, const Entry& b) {
     const float size_a = std::fabs(a.value), size_b = std::fabs(b.value);
@@ -82,9 +98,11 @@ class TopK {
   }
 
   int64_t rows_ = 0, k_ = 0, sides_ = 1;
-  Buffer<Entry> entries_;       // [rows, sides, k]
-  std::vector<int64_t> sizes_;  // [rows, sides]
-  std::vector<float> cuts_;     // [2, rows]
+  Buffer<Entry> entries_;              // [rows, sides, k] heaps, the worst in front
+  Buffer<float> bounds_;               // [rows, sides, k] heaps of lower bounds, the least in front
+  std::vector<int64_t> sizes_;         // [rows, sides]
+  std::vector<int64_t> bound_counts_;  // [rows, sides]
+  std::vector<float> cuts_;            // [2, rows]
   std::vector<Entry> kept_;
   std::vector<int32_t> features_;
   std::vector<float> values_;
