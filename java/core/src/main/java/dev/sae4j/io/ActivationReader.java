@@ -1,0 +1,147 @@
+package dev.sae4j.io;
+
+import dev.sae4j.SaeException;
+import dev.sae4j.SparseAutoencoder;
+import java.nio.FloatBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/**
+ * Activations [n, d] from a .npy, .npz or .safetensors file, a chunk of rows at a time. float32, float16, bfloat16 and float64
+ * are read; float64 is rounded to float32.
+ *
+ * <p>A spec is {@code FILE}, {@code FILE#name} for one of several tensors, and {@code FILE#name[row]} or {@code FILE#[row]} for
+ * one row of it. Without a name the file must hold exactly one tensor of floats. Leading dimensions are flattened: [a, b, d]
+ * is a * b rows; [d] is one row. Belongs to one thread.
+ */
+public final class ActivationReader implements SparseAutoencoder.Rows, AutoCloseable {
+  private static final Pattern SELECTOR = Pattern.compile("(.*?)(?:\\[(\\d{1,18})\\])?");
+  private static final int CHUNK = 1 << 15;
+
+  private final TensorFile file;
+  private final Tensor tensor;
+  private final long columns;
+  private final long end;
+  private final float[] chunk = new float[CHUNK];
+  private long next;
+
+  private ActivationReader(TensorFile file, Tensor tensor, Long row) {
+    this.file = file;
+    this.tensor = tensor;
+    tensor.requireFloating();
+    int rank = tensor.shape.length;
+    columns = rank == 0 ? 0 : tensor.shape[rank - 1];
+    if (columns == 0) {
+      throw tensor.error("shape is %s, expected [n, d] or [d]".formatted(tensor.shapeText()));
+    }
+    long rows = tensor.size / columns;
+    if (row != null && row >= rows) {
+      throw tensor.error("row %d was asked for, it has %d (shape %s)".formatted(row, rows, tensor.shapeText()));
+    }
+    next = row == null ? 0 : row;
+    end = row == null ? rows : row + 1;
+  }
+
+  /**
+   * Opens the tensor that a spec names.
+   *
+   * @param spec as described above
+   * @throws SaeException if it can't be read, or if the spec leaves a choice, naming the tensors there are
+   */
+  public static ActivationReader open(String spec) {
+    int hash = Files.exists(Path.of(spec)) ? -1 : spec.lastIndexOf('#');
+    Path path = Path.of(hash < 0 ? spec : spec.substring(0, hash));
+    Matcher selector = SELECTOR.matcher(hash < 0 ? "" : spec.substring(hash + 1));
+    if (!selector.matches()) {
+      throw new SaeException(path + ": expected FILE#name, FILE#name[row] or FILE#[row]");
+    }
+    String name = selector.group(1);
+    Long row = selector.group(2) == null ? null : Long.valueOf(selector.group(2));
+    TensorFile file = TensorFile.open(path);
+    try {
+      return new ActivationReader(file, name.isEmpty() ? file.requireOnly() : file.require(name), row);
+    } catch (RuntimeException | Error e) {
+      file.close();
+      throw e;
+    }
+  }
+
+  /**
+   * As {@link #open(String)}, for rows of a known length.
+   *
+   * @param d the length, e.g. d_in of the SAE
+   * @throws SaeException if the rows have another length, with both numbers
+   */
+  public static ActivationReader open(String spec, long d) {
+    ActivationReader reader = open(spec);
+    if (reader.columns != d) {
+      reader.close();
+      throw reader.tensor.error(
+          "rows have %d values (shape %s), expected d = %d".formatted(reader.columns, reader.tensor.shapeText(), d));
+    }
+    return reader;
+  }
+
+  /**
+   * One vector, [d], [1, d] or a row that the spec picks.
+   *
+   * @param d its length
+   * @throws SaeException if the length is another, or there are several rows and none was picked
+   */
+  public static float[] readVector(String spec, long d) {
+    try (ActivationReader reader = open(spec, d)) {
+      if (reader.rows() != 1) {
+        throw reader.tensor.error(
+            "has %d vectors (shape %s), expected one; pick a row with FILE#%s[row]"
+                .formatted(reader.rows(), reader.tensor.shapeText(), reader.tensor.name));
+      }
+      float[] vector = new float[Math.toIntExact(d)];
+      reader.read(FloatBuffer.wrap(vector));
+      return vector;
+    }
+  }
+
+  /** Rows that are left to read: n before the first read. */
+  public long rows() {
+    return end - next;
+  }
+
+  /** d. */
+  public long columns() {
+    return columns;
+  }
+
+  /** The file, and the tensor in it. */
+  public String name() {
+    return tensor.where;
+  }
+
+  /**
+   * Writes the next rows into the buffer, from its position on, as many as fit.
+   *
+   * @return rows written; 0 when there are no more
+   * @throws SaeException if the file can't be read, or a finite float64 is too large for float32, naming the place
+   */
+  @Override
+  public long read(FloatBuffer into) {
+    if (into.remaining() < columns) {
+      throw new IllegalArgumentException("the buffer has room for %d values, expected d = %d".formatted(into.remaining(), columns));
+    }
+    long count = Math.min(rows(), into.remaining() / columns);
+    long last = (next + count) * columns;
+    for (long first = next * columns; first < last; first += CHUNK) {
+      int n = (int) Math.min(CHUNK, last - first);
+      tensor.read(first, chunk, 0, n);
+      into.put(chunk, 0, n);
+    }
+    next += count;
+    return count;
+  }
+
+  @Override
+  public void close() {
+    file.close();
+  }
+}

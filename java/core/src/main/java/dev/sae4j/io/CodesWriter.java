@@ -1,0 +1,191 @@
+package dev.sae4j.io;
+
+import dev.sae4j.SaeException;
+import dev.sae4j.SparseAutoencoder;
+import dev.sae4j.SparseCodes;
+import java.io.BufferedOutputStream;
+import java.io.IOException;
+import java.io.OutputStream;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.LongBuffer;
+import java.nio.channels.Channels;
+import java.nio.channels.WritableByteChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.time.LocalDateTime;
+import java.util.zip.Deflater;
+import java.util.zip.ZipEntry;
+import java.util.zip.ZipOutputStream;
+import org.bytedeco.javacpp.FloatPointer;
+import org.bytedeco.javacpp.IntPointer;
+import org.bytedeco.javacpp.LongPointer;
+import org.bytedeco.javacpp.Pointer;
+
+/**
+ * Writes codes [n, d_sae] to an .npz file that {@code scipy.sparse.load_npz} opens (CSR: {@code format}, {@code shape} and
+ * {@code indptr} int64, {@code indices} int32, {@code data} float32), a chunk of rows at a time. The three arrays are spooled
+ * to files beside the target until their sizes are known. Nothing is seen under the file's name before {@link #commit}; a
+ * writer closed without it leaves no trace, and an old file whole. Belongs to one thread.
+ */
+public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable {
+  private static final int CHUNK = 1 << 16;
+  private static final LocalDateTime NO_DATE = LocalDateTime.of(1980, 1, 1, 0, 0); // equal codes, equal files
+
+  private final long dSae;
+  private final AtomicFile indptr;
+  private final AtomicFile indices;
+  private final AtomicFile data;
+  private final AtomicFile file;
+  private final ByteBuffer offsets = ByteBuffer.allocateDirect(CHUNK * Long.BYTES).order(ByteOrder.LITTLE_ENDIAN);
+  private long rows;
+  private long nnz;
+
+  private CodesWriter(long dSae, AtomicFile[] files) {
+    this.dSae = dSae;
+    indptr = files[0];
+    indices = files[1];
+    data = files[2];
+    file = files[3];
+  }
+
+  /**
+   * Begins a file.
+   *
+   * @throws SaeException if the folder can't be written to
+   */
+  public static CodesWriter create(Path path, long dSae) {
+    if (dSae < 1 || dSae > Integer.MAX_VALUE) {
+      throw new IllegalArgumentException("d_sae must be 1 to %d, got %d".formatted(Integer.MAX_VALUE, dSae));
+    }
+    AtomicFile[] files = new AtomicFile[4];
+    try {
+      for (int i = 0; i < files.length; i++) {
+        files[i] = new AtomicFile(path);
+      }
+      files[0].write(ByteBuffer.allocate(Long.BYTES)); // indptr[0] = 0
+      return new CodesWriter(dSae, files);
+    } catch (RuntimeException | Error e) {
+      closeAll(files);
+      throw e;
+    }
+  }
+
+  /** Rows written so far. */
+  public long rows() {
+    return rows;
+  }
+
+  /** Values written so far. */
+  public long nnz() {
+    return nnz;
+  }
+
+  /**
+   * Appends the codes of the next rows.
+   *
+   * @throws IllegalArgumentException if they have another d_sae
+   * @throws SaeException if the file can't be written, e.g. on a full disk
+   */
+  @Override
+  public void accept(SparseCodes codes) {
+    long count = codes.rows();
+    if (count == 0) {
+      return;
+    }
+    if (codes.dSae() != dSae) {
+      throw new IllegalArgumentException("codes have d_sae %d, expected %d".formatted(codes.dSae(), dSae));
+    }
+    LongPointer rowOffsets = codes.rowOffsets();
+    for (long row = 0; row < count; row += CHUNK) {
+      int n = (int) Math.min(CHUNK, count - row);
+      LongBuffer ends = rowOffsets.getPointer(LongPointer.class, row + 1).capacity(n).asBuffer();
+      LongBuffer shifted = offsets.clear().asLongBuffer();
+      for (int i = 0; i < n; i++) {
+        shifted.put(i, nnz + ends.get(i));
+      }
+      indptr.write(offsets.limit(n * Long.BYTES));
+    }
+    long values = codes.nnz();
+    IntPointer codesIndices = codes.indices();
+    FloatPointer codesValues = codes.values();
+    for (long at = 0; at < values; at += CHUNK) {
+      long n = Math.min(CHUNK, values - at);
+      write(indices, codesIndices.getPointer(IntPointer.class, at), n);
+      write(data, codesValues.getPointer(FloatPointer.class, at), n);
+    }
+    rows += count;
+    nnz += values;
+  }
+
+  private static void write(AtomicFile spool, Pointer from, long count) {
+    spool.write(from.capacity(count).asByteBuffer());
+  }
+
+  /**
+   * Assembles the file and puts it in its place.
+   *
+   * @throws SaeException if that fails
+   */
+  public void commit() {
+    OutputStream out = new BufferedOutputStream(Channels.newOutputStream(file.channel()), CHUNK);
+    try (ZipOutputStream zip = new ZipOutputStream(out)) { // Zip64 where sizes ask for it
+      zip.setLevel(Deflater.NO_COMPRESSION);
+      add(zip, "indices", "<i4", "(%d,)".formatted(nnz), indices);
+      add(zip, "indptr", "<i8", "(%d,)".formatted(rows + 1), indptr);
+      add(zip, "format", "|S3", "()", "csr".getBytes(StandardCharsets.US_ASCII));
+      ByteBuffer shape = ByteBuffer.allocate(2 * Long.BYTES).order(ByteOrder.LITTLE_ENDIAN).putLong(rows).putLong(dSae);
+      add(zip, "shape", "<i8", "(2,)", shape.array());
+      add(zip, "data", "<f4", "(%d,)".formatted(nnz), data);
+    } catch (IOException e) {
+      throw file.failed(e);
+    }
+    file.commit();
+  }
+
+  private static void begin(ZipOutputStream zip, String name, String descr, String shape) throws IOException {
+    ZipEntry entry = new ZipEntry(name + ".npy");
+    entry.setTimeLocal(NO_DATE);
+    zip.putNextEntry(entry);
+    zip.write(Npy.header(descr, shape));
+  }
+
+  private static void add(ZipOutputStream zip, String name, String descr, String shape, byte[] content) throws IOException {
+    begin(zip, name, descr, shape);
+    zip.write(content);
+    zip.closeEntry();
+  }
+
+  private static void add(ZipOutputStream zip, String name, String descr, String shape, AtomicFile spool) throws IOException {
+    begin(zip, name, descr, shape);
+    WritableByteChannel out = Channels.newChannel(zip);
+    long size = spool.channel().size();
+    for (long at = 0; at < size; ) {
+      at += spool.channel().transferTo(at, size - at, out);
+    }
+    zip.closeEntry();
+    spool.close(); // its disk space is needed for what follows
+  }
+
+  /** Discards what was not committed. Idempotent. */
+  @Override
+  public void close() {
+    closeAll(indptr, indices, data, file);
+  }
+
+  private static void closeAll(AtomicFile... files) {
+    SaeException failure = null;
+    for (AtomicFile file : files) {
+      try {
+        if (file != null) {
+          file.close();
+        }
+      } catch (SaeException e) {
+        failure = e;
+      }
+    }
+    if (failure != null) {
+      throw failure;
+    }
+  }
+}

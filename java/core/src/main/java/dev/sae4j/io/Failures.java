@@ -1,0 +1,63 @@
+package dev.sae4j.io;
+
+import dev.sae4j.SaeException;
+import java.io.EOFException;
+import java.io.IOException;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.FileAlreadyExistsException;
+import java.nio.file.FileSystemException;
+import java.nio.file.NoSuchFileException;
+import java.util.Collection;
+import java.util.stream.Collectors;
+
+/** The wording of failures: always one line, whatever a file holds. */
+final class Failures {
+  private static final int MAX_SHOWN = 80;
+  private static final int MAX_NAMES = 20;
+
+  private Failures() {}
+
+  /** @param what e.g. {@code "x.npy"}, or {@code "x.npz: array data"} */
+  static SaeException of(Object what, IOException cause) {
+    return new SaeException(what + ": " + reason(cause), cause);
+  }
+
+  private static String reason(IOException e) {
+    if (e instanceof NoSuchFileException) {
+      return "no such file or folder";
+    }
+    if (e instanceof AccessDeniedException) {
+      return "permission denied";
+    }
+    if (e instanceof FileAlreadyExistsException) {
+      return "exists already";
+    }
+    if (e instanceof FileSystemException system && system.getReason() != null) {
+      return oneLine(system.getReason());
+    }
+    if (e instanceof EOFException && e.getMessage() == null) {
+      return "ends too early";
+    }
+    return e.getMessage() == null ? e.getClass().getSimpleName() : oneLine(e.getMessage());
+  }
+
+  /** The first line, without what could break a terminal. */
+  static String oneLine(String text) {
+    return text.lines().findFirst().orElse("").replaceAll("\\p{Cntrl}", "?");
+  }
+
+  /** A name out of a file, quoted, cut to a readable length. */
+  static String quote(String name) {
+    String shown = name.replaceAll("[\\p{Cntrl}\u2028\u2029]", "?");
+    return '"' + (shown.length() > MAX_SHOWN ? shown.substring(0, MAX_SHOWN) + "..." : shown) + '"';
+  }
+
+  /** Names for the user to pick from. */
+  static String list(Collection<String> names) {
+    if (names.isEmpty()) {
+      return "none";
+    }
+    String shown = names.stream().limit(MAX_NAMES).map(Failures::quote).collect(Collectors.joining(", "));
+    return names.size() > MAX_NAMES ? shown + " and " + (names.size() - MAX_NAMES) + " more" : shown;
+  }
+}

@@ -1,0 +1,205 @@
+package dev.sae4j.io;
+
+import com.google.gson.Strictness;
+import com.google.gson.stream.JsonReader;
+import com.google.gson.stream.JsonToken;
+import dev.sae4j.SaeException;
+import java.io.FilterReader;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.InputStreamReader;
+import java.io.Reader;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+
+/** Strict JSON from files nobody vouches for: bounded names and strings, no duplicate keys, no text after the end. */
+final class Json implements AutoCloseable {
+  private static final int MAX_TEXT = 1 << 16;
+  private static final int MAX_DEPTH = 32;
+
+  private final String where;
+  private final Limited text;
+  private final JsonReader reader;
+
+  Json(String where, InputStream utf8) {
+    this.where = where;
+    this.text = new Limited(new InputStreamReader(utf8, StandardCharsets.UTF_8.newDecoder()));
+    this.reader = new JsonReader(text);
+    reader.setStrictness(Strictness.STRICT);
+    reader.setNestingLimit(MAX_DEPTH);
+  }
+
+  /** A number as written: a hostile one may fit no type. */
+  record Literal(String text) {
+    @Override
+    public String toString() {
+      return text;
+    }
+  }
+
+  /** Takes the next value. */
+  @FunctionalInterface
+  interface Member {
+    void read(String name) throws IOException;
+  }
+
+  /** Reads one object that is the whole text. */
+  void readDocument(Member member) {
+    try {
+      readObject(member);
+      if (reader.peek() != JsonToken.END_DOCUMENT) {
+        throw error("text after the JSON object");
+      }
+    } catch (IOException | IllegalStateException e) {
+      String reason = Failures.oneLine(String.valueOf(e.getMessage())).replaceFirst("^Use JsonReader\\S+ to accept mal", "mal");
+      throw new SaeException(where + ": not valid JSON: " + reason, e);
+    }
+  }
+
+  /** Hands each member's name over; the handler must consume its value. */
+  void readObject(Member member) throws IOException {
+    expect(JsonToken.BEGIN_OBJECT, "an object");
+    reader.beginObject();
+    while (reader.hasNext()) {
+      text.allow(MAX_TEXT);
+      member.read(reader.nextName());
+    }
+    reader.endObject();
+  }
+
+  /** Passes over a value of any size. */
+  void skip() throws IOException {
+    text.allow(Long.MAX_VALUE);
+    reader.skipValue();
+  }
+
+  String readString() throws IOException {
+    expect(JsonToken.STRING, "a string");
+    text.allow(MAX_TEXT);
+    return reader.nextString();
+  }
+
+  /** A list of at most max whole numbers, none negative. */
+  long[] readSizes(int max) throws IOException {
+    expect(JsonToken.BEGIN_ARRAY, "a list of whole numbers");
+    List<Long> sizes = new ArrayList<>();
+    reader.beginArray();
+    while (reader.hasNext()) {
+      expect(JsonToken.NUMBER, "a whole number");
+      text.allow(MAX_TEXT);
+      if (sizes.size() == max) {
+        throw error("expected at most %d numbers at %s".formatted(max, path()));
+      }
+      sizes.add(size(reader.nextString()));
+    }
+    reader.endArray();
+    return sizes.stream().mapToLong(Long::longValue).toArray();
+  }
+
+  private long size(String literal) {
+    if (!literal.matches("\\d{1,18}")) {
+      throw error("expected a whole number from 0 at %s, got %s".formatted(path(), Failures.quote(literal)));
+    }
+    return Long.parseLong(literal);
+  }
+
+  /** A value as Map, List, String, Boolean, Literal or null. */
+  Object readValue() throws IOException {
+    text.allow(MAX_TEXT);
+    switch (reader.peek()) {
+      case BEGIN_OBJECT -> {
+        return readMap();
+      }
+      case BEGIN_ARRAY -> {
+        List<Object> list = new ArrayList<>();
+        reader.beginArray();
+        while (reader.hasNext()) {
+          list.add(readValue());
+        }
+        reader.endArray();
+        return list;
+      }
+      case STRING -> {
+        return reader.nextString();
+      }
+      case NUMBER -> {
+        return new Literal(reader.nextString());
+      }
+      case BOOLEAN -> {
+        return reader.nextBoolean();
+      }
+      default -> {
+        reader.nextNull();
+        return null;
+      }
+    }
+  }
+
+  private Map<String, Object> readMap() throws IOException {
+    Map<String, Object> map = new LinkedHashMap<>();
+    readObject(name -> addTo(map, name));
+    return map;
+  }
+
+  private void addTo(Map<String, Object> map, String name) throws IOException {
+    if (map.containsKey(name)) {
+      throw error("the key %s is there twice".formatted(Failures.quote(name)));
+    }
+    map.put(name, readValue());
+  }
+
+  /** The whole text as a map. */
+  Map<String, Object> readDocument() {
+    Map<String, Object> map = new LinkedHashMap<>();
+    readDocument(name -> addTo(map, name));
+    return map;
+  }
+
+  private void expect(JsonToken token, String what) throws IOException {
+    text.allow(MAX_TEXT);
+    JsonToken got = reader.peek();
+    if (got != token) {
+      throw error("expected %s at %s, got %s".formatted(what, path(), got.name().toLowerCase().replace('_', ' ')));
+    }
+  }
+
+  private String path() {
+    return Failures.quote(reader.getPath());
+  }
+
+  SaeException error(String message) {
+    return new SaeException(where + ": " + message);
+  }
+
+  @Override
+  public void close() throws IOException {
+    reader.close();
+  }
+
+  /** Ends the reading of a name or string that would fill the heap. */
+  private static final class Limited extends FilterReader {
+    private long left;
+
+    Limited(Reader in) {
+      super(in);
+    }
+
+    /** @param chars the next token may have; what the parser has buffered comes on top */
+    void allow(long chars) {
+      left = chars;
+    }
+
+    @Override
+    public int read(char[] into, int offset, int length) throws IOException {
+      if (left <= 0) {
+        throw new IOException("a name or value of more than " + MAX_TEXT + " characters");
+      }
+      int count = super.read(into, offset, (int) Math.min(length, left));
+      left -= Math.max(count, 0);
+      return count;
+    }
+  }
+}

@@ -1,0 +1,191 @@
+package dev.sae4j.io;
+
+import dev.sae4j.SaeException;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.util.Arrays;
+
+/** One row-major array in a file, read a piece at a time. Belongs to one thread. */
+final class Tensor {
+  private static final int STAGE_BYTES = 1 << 18; // stays in the second-level cache between decoding steps
+  private static final long BOMB_BYTES = 1L << 24;
+  private static final long BOMB_RATIO = 100;
+
+  final String name;
+  final String where;
+  final DType type;
+  final String typeName;
+  final long[] shape;
+  final long size;
+  private final ByteSource bytes;
+  private final long start;
+  private ByteBuffer stage;
+
+  /**
+   * @param where file and name, for messages
+   * @param type null where it is not one that is read here
+   * @param typeName as the file has it
+   * @param start of the data in the bytes
+   */
+  Tensor(String name, String where, DType type, String typeName, long[] shape, ByteSource bytes, long start) {
+    this.name = name;
+    this.where = where;
+    this.type = type;
+    this.typeName = typeName;
+    this.shape = shape;
+    this.bytes = bytes;
+    this.start = start;
+    this.size = product(where, shape);
+    if (type != null && (size > (Long.MAX_VALUE >> 3) || size * type.bytes != bytes.size() - start)) {
+      throw error(
+          "shape %s of %s needs %s bytes, got %d"
+              .formatted(shapeText(), type.label, size > (Long.MAX_VALUE >> 3) ? "too many" : size * type.bytes, bytes.size() - start));
+    }
+  }
+
+  private static long product(String where, long[] shape) {
+    long product = 1;
+    try {
+      for (long length : shape) {
+        product = Math.multiplyExact(product, length);
+      }
+    } catch (ArithmeticException e) {
+      throw new SaeException("%s: shape %s is too large".formatted(where, Arrays.toString(shape)));
+    }
+    return product;
+  }
+
+  String shapeText() {
+    return Arrays.toString(shape);
+  }
+
+  boolean hasShape(long... expected) {
+    return Arrays.equals(shape, expected);
+  }
+
+  boolean isFloating() {
+    return type != null && type.isFloating();
+  }
+
+  boolean isSequential() {
+    return bytes.isSequential();
+  }
+
+  SaeException error(String message) {
+    return new SaeException(where + ": " + message);
+  }
+
+  /** "[3, 17]" for an index into the flat array. */
+  String place(long index) {
+    long[] place = new long[shape.length];
+    long rest = index;
+    for (int i = shape.length - 1; i >= 0; i--) {
+      place[i] = rest % shape[i];
+      rest /= shape[i];
+    }
+    return Arrays.toString(place);
+  }
+
+  void requireFloating() {
+    if (!isFloating()) {
+      throw error("dtype %s is not supported, expected float32, float16, bfloat16 or float64".formatted(Failures.quote(typeName)));
+    }
+  }
+
+  /** Refuses an array that memory would be taken for on the word of a few bytes. */
+  void requirePlausibleSize() {
+    if (bytes.size() > BOMB_BYTES && bytes.size() / BOMB_RATIO > bytes.storedSize()) {
+      throw error(
+          "%d bytes that deflate to %d are not weights (more than %d to 1)"
+              .formatted(bytes.size(), bytes.storedSize(), BOMB_RATIO));
+    }
+  }
+
+  /** Decodes count values of a floating array. */
+  void read(long first, float[] into, int at, int count) {
+    requireFloating();
+    for (int done = 0, n; done < count; done += n) {
+      n = Math.min(count - done, STAGE_BYTES / type.bytes);
+      ByteBuffer from = fill(first + done, n * type.bytes);
+      if (type == DType.F64) {
+        for (int i = 0; i < n; i++) {
+          into[at + done + i] = narrow(from.getDouble(8 * i), first + done + i);
+        }
+      } else {
+        type.decode(from, into, at + done, n);
+      }
+    }
+  }
+
+  private float narrow(double value, long index) {
+    float narrowed = (float) value;
+    if (Float.isInfinite(narrowed) && !Double.isInfinite(value)) {
+      throw error("%s at %s is too large for float32".formatted(value, place(index)));
+    }
+    return narrowed;
+  }
+
+  /** Decodes count values of a floating array, float64 in full. */
+  void read(long first, double[] into, int count) {
+    requireFloating();
+    if (type == DType.F64) {
+      for (int done = 0, n; done < count; done += n) {
+        n = Math.min(count - done, STAGE_BYTES / type.bytes);
+        fill(first + done, n * type.bytes).asDoubleBuffer().get(into, done, n);
+      }
+    } else {
+      float[] narrow = new float[count];
+      read(first, narrow, 0, count);
+      for (int i = 0; i < count; i++) {
+        into[i] = narrow[i];
+      }
+    }
+  }
+
+  /** Decodes count values of an int32 or int64 array. */
+  void read(long first, long[] into, int count) {
+    if (type != DType.I32 && type != DType.I64) {
+      throw error("dtype %s is not supported, expected int32 or int64".formatted(Failures.quote(typeName)));
+    }
+    for (int done = 0, n; done < count; done += n) {
+      n = Math.min(count - done, STAGE_BYTES / type.bytes);
+      ByteBuffer from = fill(first + done, n * type.bytes);
+      for (int i = 0; i < n; i++) {
+        into[done + i] = type == DType.I32 ? from.getInt(4 * i) : from.getLong(8 * i);
+      }
+    }
+  }
+
+  /** The data as it is, of an array of any dtype, at most this many bytes. */
+  byte[] readBytes(int max) {
+    long length = bytes.size() - start;
+    if (length > max) {
+      throw error("has %d bytes, expected at most %d".formatted(length, max));
+    }
+    byte[] copy = new byte[(int) length];
+    read(0, ByteBuffer.wrap(copy));
+    return copy;
+  }
+
+  /** Frees what reading holds; the next read takes it again. */
+  void release() {
+    bytes.release();
+  }
+
+  private ByteBuffer fill(long first, int length) {
+    if (stage == null) {
+      stage = ByteBuffer.allocateDirect(STAGE_BYTES).order(ByteOrder.LITTLE_ENDIAN);
+    }
+    read(first * type.bytes, stage.clear().limit(length));
+    return stage.flip();
+  }
+
+  private void read(long offset, ByteBuffer into) {
+    try {
+      bytes.read(start + offset, into);
+    } catch (IOException e) {
+      throw Failures.of(where, e);
+    }
+  }
+}

@@ -1,0 +1,117 @@
+package dev.sae4j.io;
+
+import dev.sae4j.SaeException;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * An open .safetensors, .npz or .npy file, its header read and checked. An .npy file holds one tensor, named "".
+ *
+ * @param path as the user gave it, for messages
+ */
+record TensorFile(Path path, FileChannel file, Map<String, Tensor> tensors) implements AutoCloseable {
+  /** Reads the names, dtypes and shapes, by the file's extension. */
+  static TensorFile open(Path path) {
+    String name = String.valueOf(path.getFileName()).toLowerCase();
+    Parser parser =
+        name.endsWith(".safetensors") ? Safetensors::read
+            : name.endsWith(".npz") ? ZipDirectory::readArrays
+            : name.endsWith(".npy") ? Npy::readFile
+            : null;
+    if (Files.isDirectory(path)) {
+      throw new SaeException(path + ": is a folder, expected a .npy, .npz or .safetensors file");
+    }
+    if (!Files.exists(path)) {
+      throw new SaeException(path + ": no such file");
+    }
+    if (parser == null) {
+      throw new SaeException(path + ": unknown format, expected a .npy, .npz or .safetensors file");
+    }
+    FileChannel file = null;
+    try {
+      file = FileChannel.open(path, StandardOpenOption.READ);
+      return new TensorFile(path, file, parser.read(path, file));
+    } catch (IOException e) {
+      closeQuietly(file);
+      throw Failures.of(path, e);
+    } catch (RuntimeException | Error e) {
+      closeQuietly(file);
+      throw e;
+    }
+  }
+
+  @FunctionalInterface
+  private interface Parser {
+    Map<String, Tensor> read(Path path, FileChannel file) throws IOException;
+  }
+
+  private static void closeQuietly(FileChannel file) {
+    try {
+      if (file != null) {
+        file.close();
+      }
+    } catch (IOException e) {
+      // it was only read from, and what made us close it is being thrown
+    }
+  }
+
+  Tensor require(String name) {
+    Tensor tensor = tensors.get(name);
+    if (tensor == null && tensors.containsKey("")) {
+      throw new SaeException("%s: holds one array, without a name; got %s".formatted(path, Failures.quote(name)));
+    }
+    if (tensor == null) {
+      throw new SaeException("%s: no tensor %s; it has %s".formatted(path, Failures.quote(name), Failures.list(tensors.keySet())));
+    }
+    return tensor;
+  }
+
+  /** The floating tensor of rank 1 and more, if there is only one. */
+  Tensor requireOnly() {
+    List<Tensor> candidates = new ArrayList<>();
+    for (Tensor tensor : tensors.values()) {
+      if (tensor.isFloating() && tensor.shape.length > 0) {
+        candidates.add(tensor);
+      }
+    }
+    if (candidates.size() == 1) {
+      return candidates.get(0);
+    }
+    if (tensors.containsKey("")) { // .npy: say what is wrong with its one array
+      Tensor array = tensors.get("");
+      array.requireFloating();
+      throw array.error("shape [] is a single number, expected [n, d] or [d]");
+    }
+    if (candidates.isEmpty()) {
+      throw new SaeException("%s: no tensor of floats; it has %s".formatted(path, Failures.list(tensors.keySet())));
+    }
+    throw new SaeException(
+        "%s: has %d tensors of floats, pick one with FILE#NAME: %s"
+            .formatted(path, candidates.size(), Failures.list(candidates.stream().map(tensor -> tensor.name).toList())));
+  }
+
+  @Override
+  public void close() {
+    tensors.values().forEach(Tensor::release);
+    closeQuietly(file);
+  }
+
+  /** Fills the buffer from a position on; false if the file ends first. */
+  static boolean readFully(FileChannel file, long position, ByteBuffer into) throws IOException {
+    for (long at = position; into.hasRemaining(); ) {
+      int count = file.read(into, at);
+      if (count < 0) {
+        return false;
+      }
+      at += count;
+    }
+    return true;
+  }
+}
