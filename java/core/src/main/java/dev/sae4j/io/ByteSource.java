@@ -147,7 +147,7 @@ interface ByteSource {
 
     private void finish() throws IOException {
       ByteBuffer beyond = ByteBuffer.allocate(1);
-      while (!inflater.finished() && taken < storedSize && beyond.hasRemaining()) {
+      while (beyond.hasRemaining() && !inflater.finished() && !(inflater.needsInput() && taken == storedSize)) {
         inflateSome(beyond);
       }
       if (beyond.position() > 0) {

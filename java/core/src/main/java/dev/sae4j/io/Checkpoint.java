@@ -280,11 +280,17 @@ record Checkpoint(
         int n = (int) Math.min(length, dIn - from);
         wEncMemory.get((first + j) * dIn + from, w, n);
         bDecMemory.get(from, b, n);
-        for (int i = 0; i < n; i++) {
-          delta += (double) b[i] * w[i];
-        }
+        delta += dot(w, b, n);
       }
       bias[j] -= delta;
     }
+  }
+
+  private static double dot(float[] w, float[] b, int n) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) {
+      sum += (double) w[i] * b[i];
+    }
+    return sum;
   }
 }

@@ -150,12 +150,12 @@ public final class CodesReader implements AutoCloseable {
       indptr.read(nextRow + 1 + done, place, count);
       for (int i = 0; i < count; i++) {
         int row = done + i;
-        long end = place[i] - nextValue;
-        if (end < before || place[i] > nnz || nextRow + row + 1 == n && place[i] != nnz) {
+        if (place[i] < nextValue + before || place[i] > nnz || nextRow + row + 1 == n && place[i] != nnz) {
           throw indptr.error(
               "%d at [%d], expected no decrease and at last %d, the number of indices"
                   .formatted(place[i], nextRow + row + 1, nnz));
         }
+        long end = place[i] - nextValue;
         if (end - before > Math.min(dSae, MAX_ROW)) {
           throw indptr.error(
               "row %d has %d values, expected at most d_sae = %d and %d"

@@ -50,9 +50,7 @@ final class Json implements AutoCloseable {
   void readDocument(Member member) {
     try {
       readObject(member);
-      if (reader.peek() != JsonToken.END_DOCUMENT) {
-        throw error("text after the JSON object");
-      }
+      reader.peek(); // strict: throws where text follows
     } catch (IOException | IllegalStateException e) {
       String reason = Failures.oneLine(String.valueOf(e.getMessage())).replaceFirst("^Use JsonReader\\S+ to accept mal", "mal");
       throw new SaeException(where + ": not valid JSON: " + reason, e);

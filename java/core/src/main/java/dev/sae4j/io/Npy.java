@@ -76,7 +76,7 @@ final class Npy {
     if (text.isBlank()) {
       return new long[0];
     }
-    String[] lengths = text.split(",");
+    String[] lengths = text.strip().split(",");
     long[] shape = new long[lengths.length];
     if (shape.length > MAX_RANK) {
       throw new SaeException("%s: rank is %d, expected at most %d".formatted(where, shape.length, MAX_RANK));

@@ -168,7 +168,7 @@ class SaeReaderTest {
         "{\"a\": 1                      | not valid JSON",
         "{\"a\": 1, \"a\": 2}           | there twice",
         "{\"m\": {\"a\": 1, \"a\": 2}}  | there twice",
-        "{\"a\": 1} {}                  | text after",
+        "{\"a\": 1} {}                  | not valid JSON",
         "{'a': 1}                       | not valid JSON",
         "{\"a\": NaN}                   | not valid JSON",
         "{\"architecture\": \"jump\\nrelu\"} | jump?relu",

@@ -1,0 +1,154 @@
+package dev.sae4j.io;
+
+import static dev.sae4j.io.Fixtures.refused;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+
+import java.io.IOException;
+import java.io.RandomAccessFile;
+import java.nio.FloatBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class ActivationReaderTest {
+  private static final int D = 5;
+
+  @TempDir Path folder;
+
+  private static String spec(String name) {
+    int hash = name.indexOf('#');
+    return hash < 0
+        ? Fixtures.path(name).toString()
+        : Fixtures.path(name.substring(0, hash)) + name.substring(hash);
+  }
+
+  private static float[] readAll(String spec, int chunkRows) {
+    try (ActivationReader reader = ActivationReader.open(spec, D)) {
+      assertEquals(D, reader.columns());
+      float[] all = new float[(int) reader.rows() * D];
+      FloatBuffer chunk = FloatBuffer.allocate(chunkRows * D + D - 1); // what is left of a row stays untouched
+      int done = 0;
+      for (long n = reader.read(chunk); n > 0; n = reader.read(chunk.clear())) {
+        chunk.flip().get(all, done, (int) n * D);
+        done += (int) n * D;
+      }
+      assertEquals(all.length, done);
+      return all;
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "x_f2.npy, x_f2.npy", "x_f4.npy, x_f4.npy", "x_f8.npy, x_f8.npy", "x.npz, x_f4.npy", "x.npz#acts, x_f4.npy",
+    "x.safetensors, x.safetensors", "two.npz#a, x_f4.npy", "two.npz#b, two.npz#b", "two.safetensors#b, two.npz#b",
+    "rank3.npy, rank3.npy", "vector.npy, vector.npy"
+  })
+  void readsWhatPythonWroteInAnyChunks(String name, String expected) {
+    for (int chunkRows : new int[] {1, 2, 100}) {
+      assertArrayEquals(Fixtures.expectedBits(expected), Fixtures.bits(readAll(spec(name), chunkRows)));
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"x_f4.npy#[3]", "x.npz#[3]", "x.npz#acts[3]", "two.safetensors#a[3]"})
+  void picksARow(String name) {
+    int[] row = Arrays.copyOfRange(Fixtures.expectedBits("x_f4.npy"), 3 * D, 4 * D);
+    assertArrayEquals(row, Fixtures.bits(readAll(spec(name), 2)));
+    assertArrayEquals(row, Fixtures.bits(ActivationReader.readVector(spec(name), D)));
+  }
+
+  @Test
+  void readsOneVector() {
+    assertArrayEquals(
+        Fixtures.expectedBits("vector.npy"), Fixtures.bits(ActivationReader.readVector(spec("vector.npy"), D)));
+    refused(() -> ActivationReader.readVector(spec("x_f4.npy"), D), "7 vectors", "[7, 5]", "FILE#[row]");
+    refused(() -> ActivationReader.readVector(spec("two.npz#a"), D), "FILE#a[row]");
+    refused(() -> ActivationReader.readVector(spec("vector.npy"), 6), "5 values", "expected d = 6");
+  }
+
+  @Test
+  void aFileMayHaveAHashInItsName() throws IOException {
+    Path file = Files.copy(Fixtures.path("x_f4.npy"), folder.resolve("a#b.npy"));
+    assertEquals(7 * D, readAll(file.toString(), 7).length);
+    assertEquals(D, readAll(file + "#[6]", 7).length);
+  }
+
+  @Test
+  void refusesAmbiguousAndMissing() {
+    refused(() -> ActivationReader.open(spec("two.npz")), "2 tensors", "FILE#NAME", "\"a\", \"b\"");
+    refused(() -> ActivationReader.open(spec("two.safetensors")), "\"a\", \"b\"");
+    refused(() -> ActivationReader.open(spec("two.npz#c")), "no tensor \"c\"", "\"a\", \"b\"");
+    refused(() -> ActivationReader.open(spec("x.npz#tokens")), "dtype \"<i8\" is not supported");
+    refused(() -> ActivationReader.open(spec("x_f4.npy#[7]")), "row 7", "it has 7");
+    refused(() -> ActivationReader.open(spec("x_f4.npy#acts")), "without a name");
+    refused(() -> ActivationReader.open(folder + "/x.npy"), "no such file");
+    refused(() -> ActivationReader.open(folder.toString()), "is a folder");
+  }
+
+  @Test
+  void refusesWhatItCannotRead() throws IOException {
+    refused(() -> ActivationReader.open(spec("fortran.npy")), "Fortran order");
+    refused(() -> ActivationReader.open(spec("big_endian.npy")), "\">f4\"");
+    refused(() -> readAll(write("s.npy", Fixtures.npy("<f4", "()", new byte[4])), 1), "single number");
+    refused(() -> readAll(write("e.npy", Fixtures.npy("<f4", "(3, 0)", new byte[0])), 1), "[3, 0]");
+    refused(() -> ActivationReader.open(write("v.pt", new byte[4])), "unknown format", ".safetensors");
+    try (ActivationReader reader = ActivationReader.open(spec("too_large.npy"))) {
+      refused(() -> reader.read(FloatBuffer.allocate(2)), "-1.0E300 at [0, 1]", "too large for float32");
+    }
+    try (ActivationReader reader = ActivationReader.open(spec("x_f4.npy"))) {
+      assertThrows(IllegalArgumentException.class, () -> reader.read(FloatBuffer.allocate(4)));
+    }
+  }
+
+  private String write(String name, byte[] content) throws IOException {
+    return Files.write(folder.resolve(name), content).toString();
+  }
+
+  @Test
+  void noRowsAreNoError() throws IOException {
+    assertEquals(0, readAll(write("none.npy", Fixtures.npy("<f4", "(0, 5)", new byte[0])), 1).length);
+  }
+
+  @Test
+  void offsetsBeyond32Bits() throws IOException {
+    long rows = 1L << 28; // 5 GiB of float32, a hole but for its last row
+    byte[] header = Npy.header("<f4", "(%d, %d)".formatted(rows, D));
+    Path path = folder.resolve("large.npy");
+    try (RandomAccessFile file = new RandomAccessFile(path.toFile(), "rw")) {
+      file.write(header);
+      file.seek(header.length + (rows - 1) * D * Float.BYTES);
+      file.write(Fixtures.floatBytes(1, 2, 3, 4, 5));
+    }
+    assertArrayEquals(new float[] {1, 2, 3, 4, 5}, ActivationReader.readVector(path + "#[" + (rows - 1) + "]", D));
+  }
+
+  @Test
+  void everyFloat16IsExact() throws IOException {
+    byte[] all = new byte[2 << 16];
+    for (int bits = 0; bits < 1 << 16; bits++) {
+      all[2 * bits] = (byte) bits;
+      all[2 * bits + 1] = (byte) (bits >> 8);
+    }
+    try (ActivationReader reader = ActivationReader.open(write("h.npy", Fixtures.npy("<f2", "(65536, 1)", all)))) {
+      FloatBuffer values = FloatBuffer.allocate(1 << 16);
+      assertEquals(1 << 16, reader.read(values));
+      for (int bits = 0; bits < 1 << 16; bits++) {
+        int exponent = bits >> 10 & 31;
+        double fraction = (bits & 1023) / 1024.0;
+        double magnitude =
+            exponent == 31
+                ? fraction == 0 ? Double.POSITIVE_INFINITY : Double.NaN
+                : exponent == 0 ? fraction * Math.pow(2, -14) : (1 + fraction) * Math.pow(2, exponent - 15);
+        float expected = (float) (bits < 1 << 15 ? magnitude : -magnitude);
+        assertEquals(expected, values.get(bits), "bits " + bits); // tells -0 from 0
+      }
+    }
+  }
+}

@@ -1,0 +1,114 @@
+package dev.sae4j.io;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sae4j.SaeException;
+import dev.sae4j.SparseCodes;
+import java.io.IOException;
+import java.nio.FloatBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.Random;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/**
+ * Any file, however damaged, either loads or is refused in one line. {@code -Dsae4j.seed=} and {@code -Dsae4j.mutations=}
+ * repeat a run or make a longer one.
+ */
+@Timeout(120)
+class MutationTest {
+  private static final long SEED = Long.getLong("sae4j.seed", System.nanoTime());
+  private static final int MUTATIONS = Integer.getInteger("sae4j.mutations", 400);
+  private static final long[] EDGES = {0, 1, 0x7f, 0x80, 0xff, 0xffff, 0x7fffffffL, 0x80000000L, 0xffffffffL, Long.MIN_VALUE, -1};
+
+  @TempDir Path folder;
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "jumprelu-f32/cfg.json", "jumprelu-f32/sae_weights.safetensors", "gemma-stored/params.npz", "gemma-deflated/params.npz",
+        "x_f2.npy", "x_f8.npy", "x.npz", "x.safetensors", "codes.npz", "codes_wide.npz"
+      })
+  void loadsOrRefusesInOneLine(String name) throws IOException {
+    byte[] original = Files.readAllBytes(Fixtures.path(name));
+    Path target = folder.resolve(Path.of(name).getFileName());
+    if (name.startsWith("jumprelu")) {
+      for (String file : new String[] {"cfg.json", "sae_weights.safetensors"}) {
+        Files.copy(Fixtures.path("jumprelu-f32/" + file), folder.resolve(file));
+      }
+    }
+    for (int i = 0; i < MUTATIONS; i++) {
+      Files.write(target, mutated(original, new Random(SEED + i)));
+      String replay = "%s, -Dsae4j.seed=%d".formatted(name, SEED + i);
+      try {
+        load(target);
+      } catch (SaeException | IllegalArgumentException e) {
+        assertEquals(1, e.getMessage().lines().count(), replay + ": " + e.getMessage());
+        assertTrue(e.getMessage().length() < 1000, replay + ": " + e.getMessage());
+      } catch (Throwable e) {
+        throw new AssertionError(replay, e);
+      }
+    }
+  }
+
+  private static void load(Path path) {
+    String name = path.getFileName().toString();
+    if (name.startsWith("codes")) {
+      try (CodesReader reader = CodesReader.open(path);
+          SparseCodes codes = new SparseCodes()) {
+        while (reader.read(codes, 4) > 0) {
+          assertTrue(codes.rows() <= 4);
+        }
+      }
+    } else if (name.startsWith("x")) {
+      try (ActivationReader reader = ActivationReader.open(path.toString())) {
+        FloatBuffer buffer = FloatBuffer.allocate((int) Math.min(1 << 20, reader.columns()));
+        while (reader.read(buffer.clear()) > 0) {
+          assertTrue(buffer.position() > 0);
+        }
+      }
+    } else {
+      SaeReader.read(name.equals("params.npz") ? path : path.getParent(), null).close();
+    }
+  }
+
+  private static byte[] mutated(byte[] original, Random random) {
+    byte[] bytes = original.clone();
+    int times = 1 + random.nextInt(3);
+    for (int i = 0; i < times && bytes.length > 0; i++) {
+      // headers and directories are at the ends, and worth more tries than data
+      int at = random.nextInt(bytes.length);
+      if (random.nextBoolean()) {
+        at = random.nextBoolean() ? Math.min(at, random.nextInt(256)) : Math.max(at, bytes.length - 1 - random.nextInt(400));
+        at = Math.max(0, Math.min(at, bytes.length - 1));
+      }
+      switch (random.nextInt(6)) {
+        case 0 -> bytes[at] ^= (byte) (1 << random.nextInt(8));
+        case 1 -> bytes[at] = (byte) random.nextInt(256);
+        case 2 -> bytes[at] = (byte) "0123456789-\"{}[]:, ".charAt(random.nextInt(19));
+        case 3 -> bytes = Arrays.copyOf(bytes, at);
+        case 4 -> bytes = moved(bytes, at, random.nextInt(bytes.length));
+        default -> {
+          long edge = EDGES[random.nextInt(EDGES.length)];
+          for (int k = 0, width = 1 << random.nextInt(4); k < width && at + k < bytes.length; k++) {
+            bytes[at + k] = (byte) (edge >> 8 * k);
+          }
+        }
+      }
+    }
+    return bytes;
+  }
+
+  /** A piece written over another place. */
+  private static byte[] moved(byte[] bytes, int from, int to) {
+    byte[] result = bytes.clone();
+    int length = Math.min(64, bytes.length - Math.max(from, to));
+    System.arraycopy(bytes, from, result, to, length);
+    return result;
+  }
+}
