@@ -2,13 +2,14 @@ package dev.sae4j.io;
 
 import java.io.EOFException;
 import java.io.IOException;
+import java.io.InputStream;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.util.zip.CRC32;
-import java.util.zip.DataFormatException;
-import java.util.zip.Inflater;
+import java.util.zip.ZipEntry;
+import java.util.zip.ZipFile;
 
-/** The bytes of one array in a file. Read from any place, though {@link Inflated} is fast only from front to back. */
+/** The bytes of one array in a file. Read from any place, though {@link Zipped} is fast only from front to back. */
 interface ByteSource {
   long size();
 
@@ -45,37 +46,29 @@ interface ByteSource {
     }
   }
 
-  /** A deflated entry of a zip file. Never gives more bytes than its directory says, and checks their CRC at the end. */
-  final class Inflated implements ByteSource {
-    private static final int INPUT_BYTES = 1 << 16;
-
-    private final FileChannel file;
-    private final long start;
-    private final long storedSize;
-    private final long size;
-    private final long expectedCrc;
+  /** An entry of a zip file, stored or deflated. Gives as many bytes as its directory says; checks their CRC if it read all. */
+  final class Zipped implements ByteSource {
+    private final ZipFile zip;
+    private final ZipEntry entry;
+    private final byte[] chunk = new byte[1 << 16];
     private final CRC32 crc = new CRC32();
-    private ByteBuffer input;
-    private Inflater inflater;
-    private long taken;
+    private InputStream stream;
+    private boolean skipped;
     private long at;
 
-    Inflated(FileChannel file, long start, long storedSize, long size, long expectedCrc) {
-      this.file = file;
-      this.start = start;
-      this.storedSize = storedSize;
-      this.size = size;
-      this.expectedCrc = expectedCrc;
+    Zipped(ZipFile zip, ZipEntry entry) {
+      this.zip = zip;
+      this.entry = entry;
     }
 
     @Override
     public long size() {
-      return size;
+      return entry.getSize();
     }
 
     @Override
     public long storedSize() {
-      return storedSize;
+      return entry.getCompressedSize();
     }
 
     @Override
@@ -85,86 +78,61 @@ interface ByteSource {
 
     @Override
     public void read(long position, ByteBuffer into) throws IOException {
-      if (position + into.remaining() > size) {
-        throw new EOFException("ends at byte %d, expected %d".formatted(size, position + into.remaining()));
+      if (position + into.remaining() > size()) {
+        throw new EOFException("ends at byte %d, expected %d".formatted(size(), position + into.remaining()));
       }
-      if (inflater == null || position < at) {
-        restart();
+      if (stream == null || position < at) {
+        release();
+        stream = zip.getInputStream(entry);
+        crc.reset();
+        skipped = false;
+        at = 0;
       }
-      if (position > at) {
-        ByteBuffer skipped = ByteBuffer.allocate((int) Math.min(INPUT_BYTES, position - at));
-        while (at < position) {
-          inflate(skipped.clear().limit((int) Math.min(skipped.capacity(), position - at)));
-        }
+      if (position - at > chunk.length) {
+        stream.skipNBytes(position - at);
+        skipped = true;
+        at = position;
       }
-      inflate(into);
-      if (at == size) {
+      while (at < position) { // no more than a header: read, so that the CRC can be checked
+        next((int) (position - at));
+      }
+      while (into.hasRemaining()) {
+        into.put(chunk, 0, next(Math.min(chunk.length, into.remaining())));
+      }
+      if (at == size()) {
         finish();
       }
     }
 
-    private void restart() {
-      release();
-      inflater = new Inflater(true);
-      input = ByteBuffer.allocateDirect(INPUT_BYTES);
-      crc.reset();
-      taken = 0;
-      at = 0;
-    }
-
-    private void inflate(ByteBuffer into) throws IOException {
-      while (into.hasRemaining()) {
-        ByteBuffer written = into.duplicate();
-        if (inflateSome(into) == 0 && (inflater.finished() || inflater.needsDictionary())) {
-          throw new EOFException("deflated data ends at byte %d, expected %d".formatted(at, size));
-        }
-        crc.update(written.limit(into.position()));
+    private int next(int most) throws IOException {
+      int count = stream.read(chunk, 0, most);
+      if (count < 0) {
+        throw new EOFException("data ends at byte %d, expected %d".formatted(at, size()));
       }
-    }
-
-    private int inflateSome(ByteBuffer into) throws IOException {
-      if (inflater.needsInput() && !inflater.finished()) {
-        feed();
-      }
-      try {
-        int count = inflater.inflate(into);
-        at += count;
-        return count;
-      } catch (DataFormatException e) {
-        throw new IOException("damaged deflated data at byte " + at, e);
-      }
-    }
-
-    private void feed() throws IOException {
-      if (taken == storedSize) {
-        throw new EOFException("deflated data ends at byte %d, expected %d".formatted(at, size));
-      }
-      input.clear().limit((int) Math.min(INPUT_BYTES, storedSize - taken));
-      taken += input.limit();
-      readFully(file, start + taken - input.limit(), input);
-      inflater.setInput(input.flip());
+      crc.update(chunk, 0, count);
+      at += count;
+      return count;
     }
 
     private void finish() throws IOException {
-      ByteBuffer beyond = ByteBuffer.allocate(1);
-      while (beyond.hasRemaining() && !inflater.finished() && !(inflater.needsInput() && taken == storedSize)) {
-        inflateSome(beyond);
+      if (stream.read() >= 0) {
+        throw new IOException("data goes on after the " + size() + " bytes expected");
       }
-      if (beyond.position() > 0) {
-        throw new IOException("deflated data goes on after the " + size + " bytes expected");
-      }
-      if (crc.getValue() != expectedCrc) {
-        throw new IOException("damaged data: expected CRC %08x, got %08x".formatted(expectedCrc, crc.getValue()));
+      if (!skipped && crc.getValue() != entry.getCrc()) {
+        throw new IOException("damaged data: expected CRC %08x, got %08x".formatted(entry.getCrc(), crc.getValue()));
       }
       release();
     }
 
     @Override
     public void release() {
-      if (inflater != null) {
-        inflater.end();
-        inflater = null;
-        input = null;
+      if (stream != null) {
+        try {
+          stream.close();
+        } catch (IOException e) {
+          // it was only read from
+        }
+        stream = null;
       }
     }
   }

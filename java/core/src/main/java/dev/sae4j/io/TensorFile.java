@@ -1,6 +1,7 @@
 package dev.sae4j.io;
 
 import dev.sae4j.SaeException;
+import java.io.Closeable;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
@@ -9,6 +10,7 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 
 /**
@@ -16,27 +18,46 @@ import java.util.Map;
  *
  * @param path as the user gave it, for messages
  */
-record TensorFile(Path path, FileChannel file, Map<String, Tensor> tensors) implements AutoCloseable {
+record TensorFile(Path path, Closeable file, Map<String, Tensor> tensors) implements AutoCloseable {
   /** Reads the names, dtypes and shapes, by the file's extension. */
   static TensorFile open(Path path) {
-    String name = String.valueOf(path.getFileName()).toLowerCase();
-    Parser parser =
-        name.endsWith(".safetensors") ? Safetensors::read
-            : name.endsWith(".npz") ? ZipDirectory::readArrays
-            : name.endsWith(".npy") ? Npy::readFile
-            : null;
+    String name = String.valueOf(path.getFileName()).toLowerCase(Locale.ROOT);
     if (Files.isDirectory(path)) {
       throw new SaeException(path + ": is a folder, expected a .npy, .npz or .safetensors file");
     }
     if (!Files.exists(path)) {
       throw new SaeException(path + ": no such file");
     }
-    if (parser == null) {
-      throw new SaeException(path + ": unknown format, expected a .npy, .npz or .safetensors file");
+    if (name.endsWith(".safetensors")) {
+      return open(path, TensorFile::channel, Safetensors::read);
     }
-    FileChannel file = null;
+    if (name.endsWith(".npz")) {
+      return open(path, Npz::open, Npz::readArrays);
+    }
+    if (name.endsWith(".npy")) {
+      return open(path, TensorFile::channel, Npy::readFile);
+    }
+    throw new SaeException(path + ": unknown format, expected a .npy, .npz or .safetensors file");
+  }
+
+  @FunctionalInterface
+  private interface Opener<F> {
+    F open(Path path) throws IOException;
+  }
+
+  @FunctionalInterface
+  private interface Parser<F> {
+    Map<String, Tensor> read(Path path, F file) throws IOException;
+  }
+
+  private static FileChannel channel(Path path) throws IOException {
+    return FileChannel.open(path, StandardOpenOption.READ);
+  }
+
+  private static <F extends Closeable> TensorFile open(Path path, Opener<F> opener, Parser<F> parser) {
+    F file = null;
     try {
-      file = FileChannel.open(path, StandardOpenOption.READ);
+      file = opener.open(path);
       return new TensorFile(path, file, parser.read(path, file));
     } catch (IOException e) {
       closeQuietly(file);
@@ -47,12 +68,7 @@ record TensorFile(Path path, FileChannel file, Map<String, Tensor> tensors) impl
     }
   }
 
-  @FunctionalInterface
-  private interface Parser {
-    Map<String, Tensor> read(Path path, FileChannel file) throws IOException;
-  }
-
-  private static void closeQuietly(FileChannel file) {
+  private static void closeQuietly(Closeable file) {
     try {
       if (file != null) {
         file.close();
