@@ -50,9 +50,10 @@ record Checkpoint(
     for (Tensor tensor : Arrays.asList(wEnc, wDec, bEnc, bDec, threshold, scalingFactor)) {
       if (tensor != null) {
         tensor.requireFloating();
-        tensor.requirePlausibleSize();
       }
     }
+    wEnc.requirePlausibleSize();
+    wDec.requirePlausibleSize();
     requireOnes();
     SaeWeights weights = allocate(dIn, dSae, info(wEncByConvention, wDecByConvention));
     try {

@@ -19,6 +19,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Map;
 import java.util.zip.CRC32;
+import java.util.zip.Deflater;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipOutputStream;
 import org.bytedeco.javacpp.FloatPointer;
@@ -121,8 +122,13 @@ final class Fixtures {
 
   /** A zip file of arrays by name. */
   static byte[] npz(boolean deflated, Map<String, byte[]> arrays) throws IOException {
+    return npz(deflated, Deflater.DEFAULT_COMPRESSION, arrays);
+  }
+
+  static byte[] npz(boolean deflated, int level, Map<String, byte[]> arrays) throws IOException {
     ByteArrayOutputStream bytes = new ByteArrayOutputStream();
     try (ZipOutputStream zip = new ZipOutputStream(bytes)) {
+      zip.setLevel(level);
       for (Map.Entry<String, byte[]> array : arrays.entrySet()) {
         ZipEntry entry = new ZipEntry(array.getKey() + ".npy");
         if (!deflated) {

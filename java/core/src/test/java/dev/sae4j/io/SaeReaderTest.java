@@ -24,6 +24,7 @@ import java.util.Map;
 import java.util.logging.Handler;
 import java.util.logging.LogRecord;
 import java.util.logging.Logger;
+import java.util.zip.Deflater;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -103,6 +104,33 @@ class SaeReaderTest {
       assertArrayEquals(floats(saeLens.offset()), floats(gemma.offset()));
     }
     refused(() -> SaeReader.read(demo.resolve("minilm-l3-topk-2048"), null), "architecture", "topk");
+  }
+
+  /** Wider than a tile: many tiles of a stored matrix, few rows at a time or pieces of one row of a deflated one. */
+  @ParameterizedTest
+  @CsvSource({"150, 9000, false", "60, 100000, true", "1, 4300000, true"})
+  void turnsMatricesOfAnyWidth(int dIn, int dSae, boolean deflated) throws IOException {
+    float[] wEnc = new float[dIn * dSae];
+    for (int i = 0; i < wEnc.length; i++) {
+      wEnc[i] = i; // exact below 2^24
+    }
+    Map<String, byte[]> arrays = new LinkedHashMap<>();
+    arrays.put("W_enc", array("(%d, %d)".formatted(dIn, dSae), wEnc));
+    arrays.put("W_dec", array("(%d, %d)".formatted(dSae, dIn), wEnc));
+    arrays.put("b_enc", array("(%d,)".formatted(dSae), new float[dSae]));
+    arrays.put("b_dec", array("(%d,)".formatted(dIn), new float[dIn]));
+    arrays.put("threshold", array("(%d,)".formatted(dSae), new float[dSae]));
+    Path file = Files.write(folder.resolve("params.npz"), Fixtures.npz(deflated, Deflater.NO_COMPRESSION, arrays));
+    try (SaeWeights weights = SaeReader.read(file, null)) {
+      float[] turned = new float[wEnc.length];
+      for (int i = 0; i < dIn; i++) {
+        for (int j = 0; j < dSae; j++) {
+          turned[j * dIn + i] = wEnc[i * dSae + j];
+        }
+      }
+      assertArrayEquals(turned, floats(weights.wEnc()));
+      assertArrayEquals(wEnc, floats(weights.wDec()));
+    }
   }
 
   // ---- refusals
