@@ -127,7 +127,8 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
   @Override
   public long read(FloatBuffer into) {
     if (into.remaining() < columns) {
-      throw new IllegalArgumentException("the buffer has room for %d values, expected d = %d".formatted(into.remaining(), columns));
+      throw new IllegalArgumentException(
+          "the buffer has room for %d values, expected d = %d".formatted(into.remaining(), columns));
     }
     long count = Math.min(rows(), into.remaining() / columns);
     long last = (next + count) * columns;

@@ -117,10 +117,10 @@ record Checkpoint(
     }
     List<String> allWarnings = new ArrayList<>(warnings);
     if (!wEncByConvention) {
-      allWarnings.add("W_enc is stored as %s, against the format's convention; turned by its shape".formatted(wEnc.shapeText()));
+      allWarnings.add(turned(wEnc));
     }
     if (!wDecByConvention) {
-      allWarnings.add("W_dec is stored as %s, against the format's convention; turned by its shape".formatted(wDec.shapeText()));
+      allWarnings.add(turned(wDec));
     }
     if (threshold != null && threshold.type.bytes < DType.F32.bytes) {
       allWarnings.add(
@@ -130,6 +130,11 @@ record Checkpoint(
     String dtype = wEnc.type == wDec.type ? wEnc.type.label : "W_enc %s, W_dec %s".formatted(wEnc.type.label, wDec.type.label);
     String architecture = threshold == null ? "standard" : "jumprelu";
     return new SaeInfo(format, architecture, dtype, modelName, hookName, folded, allWarnings);
+  }
+
+  private static String turned(Tensor matrix) {
+    return "%s is stored as %s, against the format's convention; turned by its shape"
+        .formatted(matrix.name, matrix.shapeText());
   }
 
   // ---- copies

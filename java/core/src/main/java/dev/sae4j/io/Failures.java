@@ -12,6 +12,7 @@ import java.util.stream.Collectors;
 
 /** The wording of failures: always one line, whatever a file holds. */
 final class Failures {
+  private static final String UNPRINTABLE = "[\\p{Cc}\\p{Cf}\\u2028\\u2029]";
   private static final int MAX_SHOWN = 80;
   private static final int MAX_NAMES = 20;
 
@@ -43,12 +44,12 @@ final class Failures {
 
   /** The first line, without what could break a terminal. */
   static String oneLine(String text) {
-    return text.lines().findFirst().orElse("").replaceAll("\\p{Cntrl}", "?");
+    return text.lines().findFirst().orElse("").replaceAll(UNPRINTABLE, "?");
   }
 
   /** A name out of a file, quoted, cut to a readable length. */
   static String quote(String name) {
-    String shown = name.replaceAll("[\\p{Cntrl}\u2028\u2029]", "?");
+    String shown = name.replaceAll(UNPRINTABLE, "?");
     return '"' + (shown.length() > MAX_SHOWN ? shown.substring(0, MAX_SHOWN) + "..." : shown) + '"';
   }
 

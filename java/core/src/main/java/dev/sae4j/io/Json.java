@@ -16,7 +16,7 @@ import java.util.List;
 import java.util.Map;
 
 /** Strict JSON from files nobody vouches for: bounded names and strings, no duplicate keys, no text after the end. */
-final class Json implements AutoCloseable {
+final class Json {
   private static final int MAX_TEXT = 1 << 16;
   private static final int MAX_DEPTH = 32;
 
@@ -24,6 +24,7 @@ final class Json implements AutoCloseable {
   private final Limited text;
   private final JsonReader reader;
 
+  /** @param utf8 stays open: the caller closes it */
   Json(String where, InputStream utf8) {
     this.where = where;
     this.text = new Limited(new InputStreamReader(utf8, StandardCharsets.UTF_8.newDecoder()));
@@ -52,7 +53,8 @@ final class Json implements AutoCloseable {
       readObject(member);
       reader.peek(); // strict: throws where text follows
     } catch (IOException | IllegalStateException e) {
-      String reason = Failures.oneLine(String.valueOf(e.getMessage())).replaceFirst("^Use JsonReader\\S+ to accept mal", "mal");
+      String reason = Failures.oneLine(String.valueOf(e.getMessage()));
+      reason = reason.replaceFirst("^Use JsonReader\\S+ to accept mal", "mal"); // advice for a programmer
       throw new SaeException(where + ": not valid JSON: " + reason, e);
     }
   }
@@ -170,11 +172,6 @@ final class Json implements AutoCloseable {
 
   SaeException error(String message) {
     return new SaeException(where + ": " + message);
-  }
-
-  @Override
-  public void close() throws IOException {
-    reader.close();
   }
 
   /** Ends the reading of a name or string that would fill the heap. */

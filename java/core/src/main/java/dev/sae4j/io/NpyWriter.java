@@ -57,7 +57,8 @@ public final class NpyWriter implements AutoCloseable {
    */
   public void write(FloatBuffer values) {
     if (values.remaining() % columns != 0) {
-      throw new IllegalArgumentException("got %d values, expected a multiple of d = %d".formatted(values.remaining(), columns));
+      throw new IllegalArgumentException(
+          "got %d values, expected a multiple of d = %d".formatted(values.remaining(), columns));
     }
     rows += values.remaining() / columns;
     while (values.hasRemaining()) {

@@ -31,9 +31,8 @@ final class Safetensors {
   static Map<String, Tensor> read(Path path, FileChannel file) throws IOException {
     long length = headerLength(path, file);
     List<Header> headers = new ArrayList<>();
-    // Not closed: closing would close the file.
-    InputStream header = new BufferedInputStream(new Bounded(Channels.newInputStream(file.position(8)), length));
-    Json json = new Json(path + ": header", header);
+    InputStream text = new BufferedInputStream(new Bounded(Channels.newInputStream(file.position(8)), length));
+    Json json = new Json(path + ": header", text);
     boolean[] hasMetadata = {false};
     json.readDocument(
         name -> {
@@ -63,7 +62,8 @@ final class Safetensors {
     }
     if (length > file.size() - 8) {
       throw new SaeException(
-          "%s: truncated: the header needs %d bytes, the file has %d after its length".formatted(path, length, file.size() - 8));
+          "%s: truncated: the header needs %d bytes, the file has %d after its length"
+              .formatted(path, length, file.size() - 8));
     }
     return length;
   }

@@ -37,10 +37,12 @@ final class Tensor {
     this.bytes = bytes;
     this.start = start;
     this.size = product(where, shape);
-    if (type != null && (size > (Long.MAX_VALUE >> 3) || size * type.bytes != bytes.size() - start)) {
+    long length = bytes.size() - start;
+    boolean overflows = size > Long.MAX_VALUE / Long.BYTES;
+    if (type != null && (overflows || size * type.bytes != length)) {
       throw error(
           "shape %s of %s needs %s bytes, got %d"
-              .formatted(shapeText(), type.label, size > (Long.MAX_VALUE >> 3) ? "too many" : size * type.bytes, bytes.size() - start));
+              .formatted(shapeText(), type.label, overflows ? "too many" : size * type.bytes, length));
     }
   }
 
@@ -89,7 +91,8 @@ final class Tensor {
 
   void requireFloating() {
     if (!isFloating()) {
-      throw error("dtype %s is not supported, expected float32, float16, bfloat16 or float64".formatted(Failures.quote(typeName)));
+      throw error(
+          "dtype %s is not supported, expected float32, float16, bfloat16 or float64".formatted(Failures.quote(typeName)));
     }
   }
 

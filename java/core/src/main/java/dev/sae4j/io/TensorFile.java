@@ -84,7 +84,8 @@ record TensorFile(Path path, Closeable file, Map<String, Tensor> tensors) implem
       throw new SaeException("%s: holds one array, without a name; got %s".formatted(path, Failures.quote(name)));
     }
     if (tensor == null) {
-      throw new SaeException("%s: no tensor %s; it has %s".formatted(path, Failures.quote(name), Failures.list(tensors.keySet())));
+      throw new SaeException(
+          "%s: no tensor %s; it has %s".formatted(path, Failures.quote(name), Failures.list(tensors.keySet())));
     }
     return tensor;
   }
