@@ -49,10 +49,8 @@ public final class SparseCodes implements AutoCloseable {
           "values must be as many as indices: expected %d, got %d".formatted(indices.length, values.length));
     }
     SparseCodes codes = new SparseCodes();
-    try (LongPointer offsetsCopy = new LongPointer(rowOffsets);
-        IntPointer indicesCopy = new IntPointer(indices);
-        FloatPointer valuesCopy = new FloatPointer(values)) {
-      codes.assign(rowOffsets.length - 1L, dSae, offsetsCopy, indicesCopy, valuesCopy);
+    try {
+      Native.check(Sae4j.sae_codes_assign(codes.handle, rowOffsets.length - 1L, dSae, rowOffsets, indices, values));
       return codes;
     } catch (RuntimeException e) {
       codes.close();
