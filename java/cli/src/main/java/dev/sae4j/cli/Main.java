@@ -1,0 +1,128 @@
+package dev.sae4j.cli;
+
+import dev.sae4j.SaeException;
+import java.io.FileDescriptor;
+import java.io.FileOutputStream;
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.FileSystemException;
+import java.nio.file.NoSuchFileException;
+import picocli.AutoComplete.GenerateCompletion;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.IVersionProvider;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
+import picocli.CommandLine.UnmatchedArgumentException;
+
+/** The command line {@code sae4j}. */
+@Command(
+    name = "sae4j",
+    description = "Encodes, decodes and projects with sparse autoencoders (SAEs).",
+    mixinStandardHelpOptions = true,
+    versionProvider = Main.Version.class,
+    synopsisSubcommandLabel = "COMMAND",
+    footer = {
+      "",
+      "X and V are .npy, .npz or .safetensors; FILE#name picks a tensor, FILE#name[row] or FILE#[row] a row of it.",
+      "Exit codes: 0 done, 1 failed, 2 wrong usage. Shell completion: source <(sae4j generate-completion)"
+    },
+    subcommands = {
+      Demo.class, Devices.class, Info.class, Encode.class, Decode.class, Project.class, GenerateCompletion.class
+    })
+public final class Main implements Runnable {
+  @Spec private CommandSpec spec;
+
+  public static void main(String[] args) {
+    // JavaCPP counts the weights' pages as its own, and would refuse a large SAE for the sake of a small Java heap.
+    System.setProperty("org.bytedeco.javacpp.maxPhysicalBytes", "0");
+    int exitCode;
+    try {
+      exitCode = commandLine().execute(args);
+    } catch (OutOfMemoryError e) {
+      System.err.println("sae4j: out of memory: " + e.getMessage());
+      exitCode = 1;
+    }
+    System.exit(exitCode);
+  }
+
+  static CommandLine commandLine() {
+    return new CommandLine(new Main())
+        .setOut(utf8(FileDescriptor.out))
+        .setErr(utf8(FileDescriptor.err))
+        .setUsageHelpWidth(Math.min(100, Terminal.columns()))
+        .setParameterExceptionHandler(Main::misused)
+        .setExecutionExceptionHandler((e, command, parsed) -> failed(e, command));
+  }
+
+  /** Labels are Unicode, whatever the locale. */
+  private static PrintWriter utf8(FileDescriptor stream) {
+    return new PrintWriter(new FileOutputStream(stream), true, StandardCharsets.UTF_8);
+  }
+
+  @Override
+  public void run() {
+    throw new ParameterException(spec.commandLine(), "a command is missing");
+  }
+
+  private static int misused(ParameterException e, String[] args) {
+    CommandLine command = e.getCommandLine();
+    PrintWriter err = command.getErr();
+    err.println("sae4j: " + oneLine(e.getMessage()));
+    if (!UnmatchedArgumentException.printSuggestions(e, err)) {
+      err.println("See '" + command.getCommandSpec().qualifiedName() + " --help'.");
+    }
+    return 2;
+  }
+
+  private static int failed(Exception e, CommandLine command) throws Exception {
+    boolean isExpected =
+        e instanceof SaeException
+            || e instanceof IllegalArgumentException
+            || e instanceof IOException
+            || e instanceof UncheckedIOException;
+    if (!isExpected) {
+      throw e; // a bug: the stack trace is for us
+    }
+    command.getErr().println("sae4j: " + oneLine(reason(e)));
+    return 1;
+  }
+
+  private static String reason(Exception e) {
+    if (e instanceof UncheckedIOException unchecked) {
+      return reason(unchecked.getCause());
+    }
+    if (e instanceof FileSystemException file) {
+      return file.getFile() + ": " + reason(file);
+    }
+    return e.getMessage() == null ? e.getClass().getSimpleName() : e.getMessage();
+  }
+
+  private static String reason(FileSystemException e) {
+    return e instanceof NoSuchFileException ? "no such file or folder"
+        : e instanceof AccessDeniedException ? "permission denied"
+        : e.getReason() == null ? e.getClass().getSimpleName()
+        : e.getReason();
+  }
+
+  private static String oneLine(String message) {
+    return message.lines().findFirst().orElse("").replaceAll("\\p{Cntrl}", "?");
+  }
+
+  /** As the jar's manifest has it. */
+  static String version() {
+    String version = Main.class.getPackage().getImplementationVersion();
+    return version == null ? "development" : version;
+  }
+
+  static final class Version implements IVersionProvider {
+    @Override
+    public String[] getVersion() {
+      return new String[] {"sae4j " + version()};
+    }
+  }
+}

@@ -1,0 +1,228 @@
+package dev.sae4j.cli;
+
+import dev.sae4j.Projection;
+import dev.sae4j.SaeWeights;
+import dev.sae4j.SparseAutoencoder;
+import dev.sae4j.SparseCodes;
+import dev.sae4j.io.ActivationReader;
+import dev.sae4j.io.CodesWriter;
+import java.io.IOException;
+import java.io.PrintWriter;
+import java.nio.FloatBuffer;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+import java.util.concurrent.Callable;
+import org.bytedeco.javacpp.FloatPointer;
+import picocli.CommandLine.ArgGroup;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
+
+@Command(
+    name = "project",
+    mixinStandardHelpOptions = true,
+    description = "Reads a direction against each feature, with its sign: no bias, no threshold.")
+final class Project implements Callable<Integer> {
+  /**
+   * @param vectorNorm null for many directions
+   * @param features by descending |coefficient|; null for many directions: they are in the codes file
+   */
+  record Result(long n, String readout, String normalize, Double vectorNorm, List<Feature> features) {}
+
+  /** As {@link Result}, the two signs apart. */
+  record PerSign(
+      long n, String readout, String normalize, Double vectorNorm, List<Feature> positive, List<Feature> negative) {}
+
+  /** @param cosine of the direction with the feature's */
+  record Feature(int index, float coefficient, double cosine, String label) {}
+
+  /** Named as they are typed. */
+  enum Readout {
+    decoder,
+    encoder
+  }
+
+  /** Named as they are typed. */
+  enum Normalize {
+    none,
+    unit
+  }
+
+  /** One direction, or many. */
+  private static final class Directions {
+    @Option(names = "--vector", paramLabel = "V", required = true, description = "One direction, [d] or [1, d].")
+    private String vector;
+
+    @ArgGroup(exclusive = false)
+    private Many many;
+  }
+
+  private static final class Many {
+    @Option(names = "--in", paramLabel = "X", required = true, description = "Many directions, [n, d].")
+    private String in;
+
+    @Option(
+        names = "--out",
+        paramLabel = "CODES.npz",
+        required = true,
+        description = "Their projections, for scipy.sparse.load_npz.")
+    private Path out;
+  }
+
+  @Spec private CommandSpec spec;
+  @Mixin private ModelOptions model;
+
+  @ArgGroup(multiplicity = "1")
+  private Directions directions;
+
+  @Option(
+      names = "--top",
+      paramLabel = "K",
+      defaultValue = "20",
+      description = "Features to keep. Default: ${DEFAULT-VALUE}.")
+  private int top;
+
+  @Option(names = "--per-sign", description = "Keep K features of each sign.")
+  private boolean perSign;
+
+  @Option(
+      names = "--readout",
+      paramLabel = "SIDE",
+      defaultValue = "decoder",
+      description = "Read against decoder or encoder directions. Default: ${DEFAULT-VALUE}.")
+  private Readout readout;
+
+  @Option(
+      names = "--normalize",
+      paramLabel = "HOW",
+      defaultValue = "none",
+      description = "unit: divide by the decoder direction's norm. Default: ${DEFAULT-VALUE}.")
+  private Normalize normalize;
+
+  @Override
+  public Integer call() throws IOException {
+    Projection projection = projection();
+    PrintWriter out = spec.commandLine().getOut();
+    try (SaeWeights weights = model.read();
+        SparseAutoencoder sae = model.open(weights)) {
+      if (directions.many != null) {
+        long n = many(sae, directions.many.in, directions.many.out, projection);
+        if (model.json) {
+          out.println(Json.of(answer(n, null, null)));
+        } else {
+          Tables.facts(
+              out,
+              "directions", Tables.count(n),
+              "kept of each", "top " + top + (perSign ? " of each sign" : "") + " against the " + readout,
+              "projections", directions.many.out);
+        }
+        return 0;
+      }
+      Labels labels = model.labels(sae.dSae());
+      float[] v = ActivationReader.readVector(directions.vector, readout == Readout.decoder ? sae.dOut() : sae.dIn());
+      List<Feature> features = features(weights, sae, v, projection, labels);
+      if (model.json) {
+        out.println(Json.of(answer(1, Vectors.norm(v), features)));
+      } else {
+        print(Vectors.norm(v), features, out);
+      }
+      return 0;
+    }
+  }
+
+  private Projection projection() {
+    if (top < 1) {
+      throw model.misuse("--top must be at least 1, got " + top);
+    }
+    if (readout == Readout.encoder && normalize == Normalize.unit) {
+      throw model.misuse("--normalize unit is for the decoder readout, got --readout encoder");
+    }
+    Projection.Readout side = readout == Readout.decoder ? Projection.Readout.DECODER : Projection.Readout.ENCODER;
+    return new Projection(side, normalize == Normalize.unit, top, perSign);
+  }
+
+  private Object answer(long n, Double norm, List<Feature> features) {
+    String readoutName = readout.toString();
+    String normalizeName = normalize.toString();
+    return perSign
+        ? new PerSign(n, readoutName, normalizeName, norm, ofSign(1, features), ofSign(-1, features))
+        : new Result(n, readoutName, normalizeName, norm, features);
+  }
+
+  private static List<Feature> ofSign(int sign, List<Feature> features) {
+    return features == null ? null : features.stream().filter(f -> Math.signum(f.coefficient()) == sign).toList();
+  }
+
+  /** The features kept of one direction, by descending |coefficient|, ties by index. */
+  static List<Feature> features(SaeWeights weights, SparseAutoencoder sae, float[] v, Projection projection, Labels labels) {
+    boolean isDecoder = projection.readout() == Projection.Readout.DECODER;
+    FloatPointer directions = isDecoder ? weights.wDec() : weights.wEnc();
+    double norm = Vectors.norm(v);
+    float[] direction = new float[v.length];
+    List<Feature> features = new ArrayList<>();
+    try (SparseCodes codes = sae.project(v, projection)) {
+      int[] indices = new int[Math.toIntExact(codes.nnz())];
+      float[] coefficients = new float[indices.length];
+      codes.indices().get(indices);
+      codes.values().get(coefficients);
+      for (int i = 0; i < indices.length; i++) {
+        Vectors.row(directions, indices[i], direction);
+        double unit = projection.unit() ? 1 : Vectors.norm(direction);
+        features.add(new Feature(indices[i], coefficients[i], coefficients[i] / (norm * unit), labels.of(indices[i])));
+      }
+    }
+    features.sort(Comparator.comparing(feature -> -Math.abs(feature.coefficient())));
+    return features;
+  }
+
+  private static long many(SparseAutoencoder sae, String in, Path out, Projection projection) {
+    long d = projection.readout() == Projection.Readout.DECODER ? sae.dOut() : sae.dIn();
+    try (ActivationReader rows = ActivationReader.open(in, d);
+        CodesWriter writer = CodesWriter.create(out, sae.dSae());
+        SparseCodes codes = new SparseCodes();
+        Terminal.Progress progress = new Terminal.Progress("project", rows.rows())) {
+      FloatBuffer chunk = Vectors.buffer(Math.toIntExact(Encode.chunkRows(d) * d));
+      for (long n = rows.read(chunk); n > 0; n = rows.read(chunk.clear())) {
+        sae.project(chunk.flip(), projection, codes);
+        writer.accept(codes);
+        progress.step(n);
+      }
+      writer.commit();
+      return writer.rows();
+    }
+  }
+
+  private void print(double norm, List<Feature> features, PrintWriter out) {
+    out.println(
+        "%s: norm %s, read against the %s%s, sign kept"
+            .formatted(directions.vector, Tables.number(norm), readout, normalize == Normalize.unit ? " (unit rows)" : ""));
+    out.println();
+    if (perSign) {
+      table(ofSign(1, features), out);
+      out.println();
+      table(ofSign(-1, features), out);
+    } else {
+      table(features, out);
+    }
+  }
+
+  private static void table(List<Feature> features, PrintWriter out) {
+    boolean isLabelled = features.stream().anyMatch(feature -> feature.label() != null);
+    List<String> header = List.of("feature", "coefficient", "cosine", "label");
+    List<List<String>> rows = new ArrayList<>();
+    for (Feature feature : features) {
+      rows.add(
+          List.of(
+              String.valueOf(feature.index()),
+              Tables.signed(feature.coefficient()),
+              Tables.signed(feature.cosine()),
+              feature.label() == null ? "-" : feature.label())
+              .subList(0, isLabelled ? 4 : 3));
+    }
+    Tables.table(out, Terminal.columns(), header.subList(0, isLabelled ? 4 : 3), rows);
+  }
+}

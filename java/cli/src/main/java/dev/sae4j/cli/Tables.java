@@ -1,0 +1,94 @@
+package dev.sae4j.cli;
+
+import java.io.PrintWriter;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Locale;
+import java.util.regex.Pattern;
+
+/** Aligned text for people. */
+final class Tables {
+  private static final Pattern NUMBER = Pattern.compile("[+-]?\\d[\\d.,]*(e[+-]?\\d+)?( of \\d+)?|-|");
+  private static final String GAP = "  ";
+  private static final int MIN_LAST = 12;
+
+  private Tables() {}
+
+  /** Names and values, one pair a line; a pair whose value is null is left out. */
+  static void facts(PrintWriter out, Object... namesAndValues) {
+    int width = 0;
+    for (int i = 0; i < namesAndValues.length; i += 2) {
+      width = Math.max(width, namesAndValues[i].toString().length());
+    }
+    for (int i = 0; i < namesAndValues.length; i += 2) {
+      if (namesAndValues[i + 1] != null) {
+        out.println(GAP + pad(namesAndValues[i].toString(), width, false) + GAP + namesAndValues[i + 1]);
+      }
+    }
+  }
+
+  /**
+   * A header and rows of as many cells. Columns of numbers are aligned right; the last column is cut at the terminal's edge.
+   *
+   * @param columns of the terminal
+   */
+  static void table(PrintWriter out, int columns, List<String> header, List<List<String>> rows) {
+    int count = header.size();
+    int[] widths = new int[count];
+    boolean[] isNumeric = new boolean[count];
+    for (int c = 0; c < count; c++) {
+      int column = c;
+      isNumeric[c] = rows.stream().allMatch(row -> NUMBER.matcher(row.get(column)).matches());
+      widths[c] = Math.max(length(header.get(c)), rows.stream().mapToInt(row -> length(row.get(column))).max().orElse(0));
+    }
+    int before = Arrays.stream(widths, 0, count - 1).sum() + GAP.length() * count;
+    widths[count - 1] = Math.min(widths[count - 1], Math.max(MIN_LAST, columns - before));
+    line(out, header, widths, isNumeric);
+    for (List<String> row : rows) {
+      line(out, row, widths, isNumeric);
+    }
+  }
+
+  private static void line(PrintWriter out, List<String> cells, int[] widths, boolean[] isNumeric) {
+    StringBuilder line = new StringBuilder();
+    for (int c = 0; c < cells.size(); c++) {
+      line.append(GAP).append(pad(cut(cells.get(c), widths[c]), widths[c], isNumeric[c]));
+    }
+    out.println(line.toString().stripTrailing());
+  }
+
+  private static String pad(String text, int width, boolean isRight) {
+    String space = " ".repeat(Math.max(0, width - length(text)));
+    return isRight ? space + text : text + space;
+  }
+
+  /** No control character of a label reaches the terminal. */
+  static String cut(String text, int width) {
+    String clean = text.replaceAll("[\\p{Cntrl}\u2028\u2029]", " ");
+    return length(clean) <= width ? clean : clean.substring(0, clean.offsetByCodePoints(0, width - 1)) + "\u2026";
+  }
+
+  private static int length(String text) {
+    return text.codePointCount(0, text.length());
+  }
+
+  /** With its sign; "-" where undefined. */
+  static String signed(double value) {
+    return Double.isFinite(value) ? String.format(Locale.ROOT, "%+." + decimals(value) + "f", value) : "-";
+  }
+
+  /** "-" where undefined. */
+  static String number(double value) {
+    return Double.isFinite(value) ? String.format(Locale.ROOT, "%." + decimals(value) + "f", value) : "-";
+  }
+
+  /** Four decimals, more for small numbers. */
+  private static int decimals(double value) {
+    double size = Math.abs(value);
+    return size >= 0.001 || size == 0 ? 4 : Math.min(12, 3 - (int) Math.floor(Math.log10(size)));
+  }
+
+  static String count(long value) {
+    return String.format(Locale.ROOT, "%,d", value);
+  }
+}

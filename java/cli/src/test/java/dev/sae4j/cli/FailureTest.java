@@ -1,0 +1,147 @@
+package dev.sae4j.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import dev.sae4j.Device;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Mistakes end with 1 and one line that says what is wrong, wrong usage with 2; stdout stays empty. */
+class FailureTest {
+  @TempDir private Path folder;
+  private Path sae;
+  private Path x;
+  private Path out;
+
+  @BeforeEach
+  void files() throws IOException {
+    sae = TestFiles.reluSae(folder.resolve("relu"));
+    x = TestFiles.npy(folder.resolve("x.npy"), "(2, 2)", 3, 0, 0, 2);
+    out = folder.resolve("out.npz");
+  }
+
+  private static void assertFails(String expected, Object... args) {
+    Run run = Run.of(args);
+    assertEquals(1, run.exitCode(), run.err());
+    assertEquals("", run.out());
+    assertEquals(1, run.err().lines().count(), run.err());
+    assertTrue(run.err().startsWith("sae4j: "), run.err());
+    assertTrue(run.err().contains(expected), run.err());
+  }
+
+  private static void assertMisused(String expected, Object... args) {
+    Run run = Run.of(args);
+    assertEquals(2, run.exitCode(), run.err());
+    assertEquals("", run.out());
+    assertTrue(run.err().lines().findFirst().orElse("").contains(expected), run.err());
+    assertFalse(run.err().contains("\tat "), run.err());
+  }
+
+  @Test
+  void missingFiles() {
+    assertFails("nowhere", "info", "--sae", folder.resolve("nowhere"));
+    assertFails("nowhere.npy", "encode", "--sae", sae, "--in", folder.resolve("nowhere.npy"), "--out", out);
+    Path labels = folder.resolve("nowhere.jsonl");
+    assertFails("nowhere.jsonl", "project", "--sae", sae, "--vector", x + "#[0]", "--labels", labels);
+  }
+
+  @Test
+  void vectorOfAnotherLength() throws IOException {
+    Path five = TestFiles.npy(folder.resolve("five.npy"), "(5,)", 1, 2, 3, 4, 5);
+    Run run = Run.of("project", "--sae", sae, "--vector", five);
+    assertEquals(1, run.exitCode());
+    assertTrue(run.err().contains("5") && run.err().contains("2"), run.err());
+    assertFails("[row]", "project", "--sae", sae, "--vector", x);
+    assertFails("5", "encode", "--sae", sae, "--in", five, "--out", out);
+    assertFalse(Files.exists(out));
+  }
+
+  @Test
+  void activationsThatAreNotFinite() throws IOException {
+    Path nan = TestFiles.npy(folder.resolve("nan.npy"), "(2, 2)", 1, 2, 3, Float.NaN);
+    Files.writeString(out, "old");
+    assertFails("row 1", "encode", "--sae", sae, "--in", nan, "--out", out);
+    assertEquals("old", Files.readString(out));
+  }
+
+  @Test
+  void codesThatBreakTheRules() throws IOException {
+    Path y = folder.resolve("y.npy");
+    Path unsorted = TestFiles.codes(folder.resolve("u.npz"), 3, new long[] {0, 2}, new int[] {2, 0}, new float[] {1, 1});
+    assertFails("ascending", "decode", "--sae", sae, "--in", unsorted, "--out", y);
+    Path wide = TestFiles.codes(folder.resolve("w.npz"), 7, new long[] {0, 1}, new int[] {6}, new float[] {1});
+    assertFails("7 features, expected d_sae = 3", "decode", "--sae", sae, "--in", wide, "--out", y);
+    assertFalse(Files.exists(y));
+  }
+
+  @Test
+  void targetsThatCannotBeWritten() throws IOException {
+    assertFails("gone", "encode", "--sae", sae, "--in", x, "--out", folder.resolve("gone/out.npz"));
+    assertFails("folder", "encode", "--sae", sae, "--in", x, "--out", Files.createDirectory(folder.resolve("taken")));
+    assertFails("out.npz", "encode", "--sae", sae, "--in", x, "--out", x.resolve("out.npz"));
+    Path codes = TestFiles.codes(folder.resolve("c.npz"), 3, new long[] {0, 1}, new int[] {0}, new float[] {1});
+    assertFails("gone", "decode", "--sae", sae, "--in", codes, "--out", folder.resolve("gone/y.npy"));
+    Path readOnly = Path.of("/proc");
+    if (Files.exists(readOnly.resolve("version"))) {
+      assertFails("/proc/version", "encode", "--sae", sae, "--in", x, "--out", readOnly.resolve("version"));
+    }
+  }
+
+  @Test
+  void cudaIsNeverReplacedSilently() {
+    if (Device.cuda(9999).isAvailable()) {
+      return;
+    }
+    String device = "cuda:9999";
+    assertFails(
+        "device cuda:9999 is not available: ", "encode", "--sae", sae, "--in", x, "--out", out, "--device", device);
+    assertFalse(Files.exists(out));
+  }
+
+  @Test
+  void skipInputWithoutASkip() throws IOException {
+    Path codes = TestFiles.codes(folder.resolve("c.npz"), 3, new long[] {0, 1}, new int[] {0}, new float[] {1});
+    assertFails("skip", "decode", "--sae", sae, "--in", codes, "--out", folder.resolve("y.npy"), "--input", x);
+  }
+
+  @Test
+  void badOptions() {
+    assertMisused("command is missing");
+    assertMisused("encod", "encod");
+    assertMisused("--sae", "info");
+    assertMisused("--nope", "info", "--sae", sae, "--nope");
+    assertMisused("device must be auto, cpu, cuda or cuda:i", "info", "--sae", sae, "--device", "gpu");
+    for (String threads : List.of("0", "-1", "x", "1025")) {
+      assertMisused("1 to 1024", "info", "--sae", sae, "--threads", threads);
+    }
+    assertMisused("no screen \"int7\"", "encode", "--sae", sae, "--in", x, "--out", out, "--screen", "int7");
+    assertMisused("saelens or gemma-scope", "info", "--sae", sae, "--format", "onnx");
+    assertMisused("--top", "project", "--sae", sae, "--vector", x, "--top", 0);
+    assertMisused("--top", "project", "--sae", sae, "--vector", x, "--top", "many");
+    assertMisused("decoder", "project", "--sae", sae, "--vector", x, "--readout", "both");
+    assertMisused("none", "project", "--sae", sae, "--vector", x, "--normalize", "l1");
+    assertMisused(
+        "--normalize unit", "project", "--sae", sae, "--vector", x, "--normalize", "unit", "--readout", "encoder");
+    assertMisused("--vector", "project", "--sae", sae);
+    assertMisused("--out", "project", "--sae", sae, "--in", x);
+    assertMisused("--vector", "project", "--sae", sae, "--vector", x, "--in", x, "--out", out);
+  }
+
+  @Test
+  void helpVersionAndCompletion() {
+    for (String command : List.of("demo", "devices", "info", "encode", "decode", "project")) {
+      Run help = Run.of(command, "--help");
+      assertEquals(0, help.exitCode());
+      assertTrue(help.out().contains("--json"), help.out());
+    }
+    assertTrue(Run.of("--version").out().startsWith("sae4j "));
+    assertTrue(Run.of("generate-completion").out().contains("complete -F _complete_sae4j"));
+  }
+}

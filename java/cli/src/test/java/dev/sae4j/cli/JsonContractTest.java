@@ -1,0 +1,210 @@
+package dev.sae4j.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import dev.sae4j.SparseCodes;
+import dev.sae4j.io.CodesReader;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Set;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** What scripts rely on: the fields of each command, exactly, and what they hold. */
+class JsonContractTest {
+  private static Path demo;
+  @TempDir private Path folder;
+
+  @BeforeAll
+  static void unpack() throws IOException {
+    demo = Demo.unpack();
+  }
+
+  private static void assertFields(JsonElement object, String fields) {
+    assertEquals(Set.of(fields.split(" ")), object.getAsJsonObject().keySet());
+  }
+
+  private static List<Double> numbers(JsonObject object, String... fields) {
+    return Arrays.stream(fields).map(field -> object.get(field).getAsDouble()).toList();
+  }
+
+  @Test
+  void devices() {
+    JsonObject devices = Run.json("devices");
+    assertFields(devices, "devices version");
+    JsonObject cpu = null;
+    for (JsonElement device : devices.getAsJsonArray("devices")) {
+      assertFields(device, "name kind available reason detail screens");
+      JsonObject entry = device.getAsJsonObject();
+      assertEquals(entry.get("available").getAsBoolean(), entry.get("reason").isJsonNull());
+      cpu = entry.get("kind").getAsString().equals("cpu") ? entry : cpu;
+      entry.getAsJsonArray("screens").forEach(screen -> assertFields(screen, "name default reason"));
+    }
+    assertTrue(cpu.get("available").getAsBoolean());
+    assertEquals("cpu", cpu.get("name").getAsString());
+    assertFalse(cpu.getAsJsonArray("screens").isEmpty());
+  }
+
+  @Test
+  void info() {
+    JsonObject info = Run.json("info", "--sae", demo);
+    assertFields(
+        info,
+        "format architecture d_in d_out d_sae dtype k model_name hook_name folded decoder_norm enc_dec_cosine dead "
+            + "threshold bytes warnings");
+    for (String spread : List.of("decoder_norm", "enc_dec_cosine", "threshold")) {
+      assertFields(info.get(spread), "min median max");
+    }
+    assertEquals("saelens", info.get("format").getAsString());
+    assertEquals("jumprelu", info.get("architecture").getAsString());
+    assertEquals(384, info.get("d_in").getAsInt());
+    assertEquals(384, info.get("d_out").getAsInt());
+    assertEquals(4096, info.get("d_sae").getAsInt());
+    assertEquals("bfloat16", info.get("dtype").getAsString());
+    assertTrue(info.get("k").isJsonNull());
+    assertEquals("sentence-transformers/all-MiniLM-L6-v2", info.get("model_name").getAsString());
+    // norm_min_max of the oracle's decoder_geometry
+    assertEquals(0.999351618, info.getAsJsonObject("decoder_norm").get("min").getAsDouble(), 1e-7);
+    assertEquals(1.001086041, info.getAsJsonObject("decoder_norm").get("max").getAsDouble(), 1e-7);
+    assertTrue(info.getAsJsonObject("threshold").get("min").getAsDouble() > 0);
+  }
+
+  @Test
+  void infoOfRelu() throws IOException {
+    JsonObject info = Run.json("info", "--sae", TestFiles.reluSae(folder.resolve("relu")));
+    assertTrue(info.get("threshold").isJsonNull());
+    assertTrue(info.get("model_name").isJsonNull());
+    assertEquals("a.hook", info.get("hook_name").getAsString());
+    assertEquals(2, info.get("dead").getAsInt());
+    JsonObject norm = info.getAsJsonObject("decoder_norm");
+    assertEquals(List.of(0.0, 1.0, 2.0), numbers(norm, "min", "median", "max"));
+    assertEquals(1, info.getAsJsonObject("enc_dec_cosine").get("min").getAsDouble()); // undefined for the other two
+  }
+
+  @Test
+  void encodeAndDecode() throws IOException {
+    Path sae = TestFiles.reluSae(folder.resolve("relu"));
+    Path x = TestFiles.npy(folder.resolve("x.npy"), "(2, 2)", 3, 0, 0, 2);
+    Path codes = folder.resolve("codes.npz");
+    JsonObject encoded = Run.json("encode", "--sae", sae, "--in", x, "--out", codes, "--check");
+    assertFields(encoded, "n d_in d_sae nnz mean_l0 explained_variance device screen seconds out");
+    assertEquals(2, encoded.get("n").getAsInt());
+    assertEquals(2, encoded.get("d_in").getAsInt());
+    assertEquals(3, encoded.get("d_sae").getAsInt());
+    assertEquals(2, encoded.get("nnz").getAsInt());
+    assertEquals(1, encoded.get("mean_l0").getAsDouble());
+    assertEquals(1 - 4 / 6.5, encoded.get("explained_variance").getAsDouble(), 1e-12);
+    assertEquals("cpu", encoded.get("device").getAsString());
+    assertEquals(codes.toString(), encoded.get("out").getAsString());
+
+    JsonObject decoded = Run.json("decode", "--sae", sae, "--in", codes, "--out", folder.resolve("y.npy"), "--direction");
+    assertFields(decoded, "n d_out direction device seconds out");
+    assertEquals(2, decoded.get("n").getAsInt());
+    assertTrue(decoded.get("direction").getAsBoolean());
+    JsonObject again = Run.json("encode", "--sae", sae, "--in", folder.resolve("y.npy"), "--out", codes);
+    assertEquals(1, again.get("nnz").getAsInt()); // (3, 0) came back, (0, 2) did not: its feature has no decoder row
+    assertTrue(again.get("explained_variance").isJsonNull());
+  }
+
+  @Test
+  void whatIsUndefinedIsNull() throws IOException {
+    Path sae = TestFiles.reluSae(folder.resolve("relu"));
+    Path none = TestFiles.npy(folder.resolve("none.npy"), "(0, 2)");
+    Path codes = folder.resolve("codes.npz");
+    JsonObject encoded = Run.json("encode", "--sae", sae, "--in", none, "--out", codes, "--check");
+    assertEquals(0, encoded.get("n").getAsInt());
+    assertTrue(encoded.get("mean_l0").isJsonNull());
+    assertTrue(encoded.get("explained_variance").isJsonNull());
+    JsonObject decoded = Run.json("decode", "--sae", sae, "--in", codes, "--out", folder.resolve("y.npy"));
+    assertEquals(0, decoded.get("n").getAsInt());
+    Path zero = TestFiles.npy(folder.resolve("zero.npy"), "(2,)", 0, 0);
+    assertEquals(0, Run.json("project", "--sae", sae, "--vector", zero).getAsJsonArray("features").size());
+  }
+
+  @Test
+  void project() {
+    String vector = demo.resolve("steering_vectors.safetensors") + "#science_sport";
+    Path labels = demo.resolve("labels.jsonl.gz");
+    JsonObject projected = Run.json("project", "--sae", demo, "--vector", vector, "--labels", labels);
+    assertFields(projected, "n readout normalize vector_norm features");
+    assertEquals(1, projected.get("n").getAsInt());
+    assertEquals("decoder", projected.get("readout").getAsString());
+    assertEquals("none", projected.get("normalize").getAsString());
+    JsonArray features = projected.getAsJsonArray("features");
+    assertEquals(20, features.size());
+    double before = Double.POSITIVE_INFINITY;
+    for (JsonElement feature : features) {
+      assertFields(feature, "index coefficient cosine label");
+      double size = Math.abs(feature.getAsJsonObject().get("coefficient").getAsDouble());
+      assertTrue(size <= before);
+      before = size;
+    }
+    assertEquals("mixed words, e.g. \"play\"", features.get(1).getAsJsonObject().get("label").getAsString());
+  }
+
+  @Test
+  void projectPerSignUnitAndEncoder() throws IOException {
+    Path sae = TestFiles.reluSae(folder.resolve("relu"));
+    Path v = TestFiles.npy(folder.resolve("v.npy"), "(1, 2)", -3, 4);
+    JsonObject perSign =
+        Run.json("project", "--sae", sae, "--vector", v, "--per-sign", "--top", 1, "--normalize", "unit");
+    assertFields(perSign, "n readout normalize vector_norm positive negative");
+    assertEquals(5, perSign.get("vector_norm").getAsDouble());
+    JsonObject positive = perSign.getAsJsonArray("positive").get(0).getAsJsonObject();
+    JsonObject negative = perSign.getAsJsonArray("negative").get(0).getAsJsonObject();
+    assertEquals(List.of(1.0, 4.0, 0.8), numbers(positive, "index", "coefficient", "cosine"));
+    assertEquals(List.of(0.0, -3.0, -0.6), numbers(negative, "index", "coefficient", "cosine"));
+    assertTrue(positive.get("label").isJsonNull());
+
+    JsonObject raw = Run.json("project", "--sae", sae, "--vector", v).getAsJsonArray("features").get(0).getAsJsonObject();
+    assertEquals(List.of(8.0, 0.8), numbers(raw, "coefficient", "cosine"));
+    JsonObject encoder = Run.json("project", "--sae", sae, "--vector", v, "--readout", "encoder");
+    assertEquals(2, encoder.getAsJsonArray("features").get(0).getAsJsonObject().get("index").getAsInt());
+  }
+
+  @Test
+  void projectManyAgreesWithOneByOne() {
+    Path file = folder.resolve("p.npz");
+    Path x = demo.resolve("activations.npy");
+    JsonObject many = Run.json("project", "--sae", demo, "--in", x, "--out", file, "--top", 3);
+    assertFields(many, "n readout normalize vector_norm features");
+    assertEquals(512, many.get("n").getAsInt());
+    assertTrue(many.get("vector_norm").isJsonNull());
+    assertTrue(many.get("features").isJsonNull());
+    JsonArray one = Run.json("project", "--sae", demo, "--vector", x + "#[7]", "--top", 3).getAsJsonArray("features");
+    try (CodesReader reader = CodesReader.open(file);
+        SparseCodes codes = new SparseCodes()) {
+      assertEquals(512, reader.read(codes, 512));
+      for (long i = codes.rowOffsets().get(7); i < codes.rowOffsets().get(8); i++) {
+        int index = codes.indices().get(i);
+        JsonObject feature = null;
+        for (JsonElement candidate : one) {
+          feature = candidate.getAsJsonObject().get("index").getAsInt() == index ? candidate.getAsJsonObject() : feature;
+        }
+        assertEquals(codes.values().get(i), feature.get("coefficient").getAsFloat());
+      }
+      assertEquals(3, codes.rowOffsets().get(8) - codes.rowOffsets().get(7));
+    }
+  }
+
+  @Test
+  void anyThreadsAndScreenGiveTheSameFile() throws IOException {
+    Path x = demo.resolve("activations.npy");
+    Path one = folder.resolve("one.npz");
+    Path other = folder.resolve("other.npz");
+    Run.json("encode", "--sae", demo, "--in", x, "--out", one, "--threads", 1, "--screen", "sgemm", "--device", "cpu");
+    JsonObject canonical =
+        Run.json("encode", "--sae", demo, "--in", x, "--out", other, "--threads", 3, "--screen", "canonical");
+    assertEquals("canonical", canonical.get("screen").getAsString());
+    assertEquals(-1, Files.mismatch(one, other));
+  }
+}

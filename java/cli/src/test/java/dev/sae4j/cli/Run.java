@@ -1,0 +1,33 @@
+package dev.sae4j.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.util.Arrays;
+
+/** One run of the command line in this JVM. */
+record Run(int exitCode, String out, String err) {
+  static Run of(Object... args) {
+    StringWriter out = new StringWriter();
+    StringWriter err = new StringWriter();
+    int exitCode =
+        Main.commandLine()
+            .setOut(new PrintWriter(out, true))
+            .setErr(new PrintWriter(err, true))
+            .execute(Arrays.stream(args).map(Object::toString).toArray(String[]::new));
+    return new Run(exitCode, out.toString(), err.toString());
+  }
+
+  /** The one object on stdout of a run that succeeded and had nothing to complain of. */
+  static JsonObject json(Object... args) {
+    Object[] all = Arrays.copyOf(args, args.length + 1);
+    all[args.length] = "--json";
+    Run run = of(all);
+    assertEquals("", run.err());
+    assertEquals(0, run.exitCode());
+    return JsonParser.parseString(run.out()).getAsJsonObject();
+  }
+}

@@ -1,0 +1,48 @@
+package dev.sae4j.cli;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+
+class TablesTest {
+  private static String table(int columns, List<List<String>> rows) {
+    StringWriter text = new StringWriter();
+    Tables.table(new PrintWriter(text), columns, List.of("feature", "coefficient", "label"), rows);
+    return text.toString();
+  }
+
+  @Test
+  void numbersToTheRightTextToTheLeft() {
+    assertEquals(
+        """
+          feature  coefficient  label
+                7      -0.5000  a
+              123     +12.0000  longer
+        """,
+        table(Integer.MAX_VALUE, List.of(List.of("7", "-0.5000", "a"), List.of("123", "+12.0000", "longer"))));
+  }
+
+  @Test
+  void labelsEndAtTheEdgeOfTheTerminal() {
+    List<List<String>> rows = List.of(List.of("7", "-0.5", "one two three four five\u001b[31m"));
+    assertEquals("        7         -0.5  one two three f\u2026", table(40, rows).lines().toList().get(1));
+    assertEquals("        7         -0.5  one two thr\u2026", table(1, rows).lines().toList().get(1));
+  }
+
+  @Test
+  void noRows() {
+    assertEquals("  feature  coefficient  label\n", table(80, List.of()));
+  }
+
+  @Test
+  void numbersKeepFourDigits() {
+    assertEquals("+1.5000", Tables.signed(1.5));
+    assertEquals("-0.00001234", Tables.signed(-0.00001234));
+    assertEquals("0.0000", Tables.number(0));
+    assertEquals("-", Tables.number(Double.NaN));
+    assertEquals("1,234,567", Tables.count(1234567));
+  }
+}
