@@ -1,0 +1,103 @@
+package dev.sae4j.benchmarks;
+
+import dev.sae4j.Projection;
+import dev.sae4j.SparseCodes;
+import org.bytedeco.javacpp.FloatPointer;
+import org.openjdk.jmh.annotations.Benchmark;
+import org.openjdk.jmh.annotations.Param;
+import org.openjdk.jmh.annotations.Scope;
+import org.openjdk.jmh.annotations.Setup;
+import org.openjdk.jmh.annotations.State;
+import org.openjdk.jmh.annotations.TearDown;
+
+/** Projections of directions on the decoder rows, against the same roofs as encode. */
+public class ProjectBenchmark extends Measured {
+  private static final Projection TOP = Projection.top(20);
+  private static final Projection TOP_PER_SIGN = Projection.topPerSign(20);
+
+  @State(Scope.Benchmark)
+  public static class Directions {
+    @Param({"1", "256"})
+    public int n;
+
+    FloatPointer all;
+    FloatPointer[] v;
+    SparseCodes codes;
+    int next;
+
+    /** Directions as contrasts give them: differences of activations. */
+    @Setup
+    public void take(Subject s) {
+      int rows = s.planted.rows / 2;
+      float[] a = new float[s.dIn];
+      float[] b = new float[s.dIn];
+      all = new FloatPointer((long) rows * s.dIn);
+      for (int i = 0; i < rows; i++) {
+        Planted.row(s.planted.x, i, s.dIn).get(a);
+        Planted.row(s.planted.x, rows + i, s.dIn).get(b);
+        for (int k = 0; k < s.dIn; k++) {
+          a[k] -= b[k];
+        }
+        Planted.row(all, i, s.dIn).put(a);
+      }
+      v = s.batches(all, rows, n);
+      codes = new SparseCodes();
+      s.giveRate(n);
+    }
+
+    @TearDown
+    public void close() {
+      codes.close();
+      all.close();
+    }
+
+    FloatPointer next() {
+      return v[next++ % v.length];
+    }
+  }
+
+  /** What dense forms write: [n, d_sae]. */
+  @State(Scope.Benchmark)
+  public static class Dense {
+    FloatPointer coefficients;
+
+    @Setup
+    public void allocate(Subject s, Directions d) {
+      coefficients = new FloatPointer((long) d.n * s.dSae);
+    }
+
+    @TearDown
+    public void free() {
+      coefficients.close();
+    }
+  }
+
+  @Benchmark
+  public SparseCodes top20(Subject s, Directions d) {
+    s.sae.project(d.next(), d.n, TOP, d.codes);
+    return d.codes;
+  }
+
+  @Benchmark
+  public SparseCodes top20PerSign(Subject s, Directions d) {
+    s.sae.project(d.next(), d.n, TOP_PER_SIGN, d.codes);
+    return d.codes;
+  }
+
+  @Benchmark
+  public FloatPointer dense(Subject s, Directions d, Dense out) {
+    s.sae.projectDense(d.next(), d.n, Projection.Readout.DECODER, false, out.coefficients);
+    return out.coefficients;
+  }
+
+  @Benchmark
+  public FloatPointer sgemm(Subject s, Directions d, Dense out) {
+    Roofs.sgemm(d.next(), d.n, s.weights().wDec(), s.dSae, s.dIn, out.coefficients);
+    return out.coefficients;
+  }
+
+  @Benchmark
+  public double readRoof(Subject s) {
+    return Roofs.read(s.weights().wDec(), (long) s.dSae * s.dIn);
+  }
+}

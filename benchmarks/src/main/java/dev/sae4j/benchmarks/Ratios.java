@@ -1,0 +1,141 @@
+package dev.sae4j.benchmarks;
+
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import java.io.IOException;
+import java.io.Reader;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.Objects;
+
+/** A compact table out of JMH's JSON: each time, its rate, and its ratio to the roof or baseline of the same run. */
+public final class Ratios {
+  /** One result of JMH. Shape and n are null where the benchmark has none; rate is "" and bytes NaN without their profilers. */
+  private record Measurement(
+      String group, String name, String shape, String n, double nanos, double errorShare, String rate, double bytes) {}
+
+  private Ratios() {}
+
+  /** Prints the table of a file that JMH wrote with {@code -rf json}. */
+  public static void main(String[] args) throws IOException {
+    try (Reader json = Files.newBufferedReader(Path.of(args[0]))) {
+      System.out.print(table(json));
+    }
+  }
+
+  static String table(Reader json) {
+    JsonArray results = JsonParser.parseReader(json).getAsJsonArray();
+    List<Measurement> run = new ArrayList<>();
+    results.forEach(result -> run.add(measurement(result.getAsJsonObject())));
+    StringBuilder table = new StringBuilder();
+    line(table, "benchmark", "shape", "n", "time", "error", "rate", "ratio");
+    for (Measurement m : run) {
+      line(table, m.group + "." + m.name, text(m.shape), text(m.n), time(m.nanos), error(m.errorShare), m.rate, ratio(m, run));
+    }
+    return table.toString();
+  }
+
+  private static void line(StringBuilder table, Object... cells) {
+    table.append("%-28s %-11s %5s %11s %7s %15s  %s".formatted(cells).stripTrailing()).append('\n');
+  }
+
+  private static Measurement measurement(JsonObject result) {
+    String[] path = result.get("benchmark").getAsString().split("\\.");
+    JsonObject primary = result.getAsJsonObject("primaryMetric");
+    double score = primary.get("score").getAsDouble();
+    return new Measurement(
+        path[path.length - 2].replace("Benchmark", ""),
+        path[path.length - 1],
+        param(result, "shape"),
+        param(result, "n"),
+        score * nanos(primary.get("scoreUnit").getAsString()),
+        number(primary.get("scoreError")) / score,
+        rate(result),
+        secondary(result, "gc.alloc.rate.norm"));
+  }
+
+  private static String param(JsonObject result, String name) {
+    JsonObject params = result.getAsJsonObject("params");
+    return params == null || !params.has(name) ? null : params.get(name).getAsString();
+  }
+
+  private static double secondary(JsonObject result, String name) {
+    JsonObject metric = result.getAsJsonObject("secondaryMetrics").getAsJsonObject(name);
+    return metric == null ? Double.NaN : number(metric.get("score"));
+  }
+
+  /** JMH writes "NaN" as text: with a single iteration there is no error to give. */
+  private static double number(JsonElement json) {
+    return Double.parseDouble(json.getAsString());
+  }
+
+  private static String rate(JsonObject result) {
+    for (String unit : List.of("GFLOP/s", "GB/s")) {
+      double rate = secondary(result, unit);
+      if (!Double.isNaN(rate)) {
+        return format("%.1f %s", rate, unit);
+      }
+    }
+    return "";
+  }
+
+  private static double nanos(String unit) {
+    return switch (unit) {
+      case "ns/op" -> 1;
+      case "us/op" -> 1e3;
+      case "ms/op" -> 1e6;
+      case "s/op" -> 1e9;
+      default -> throw new IllegalArgumentException("expected a time per operation, got " + unit);
+    };
+  }
+
+  /** What this measurement is worth, beside what it can be compared with in the same run; "" if nothing was measured. */
+  private static String ratio(Measurement m, List<Measurement> run) {
+    if (m.group.equals("CallOverhead")) {
+      return Double.isNaN(m.bytes) ? "" : format("%.0f B/op", m.bytes);
+    }
+    if (List.of("sgemm", "readRoof", "gatherRowByRow").contains(m.name)) {
+      return "";
+    }
+    if (m.group.equals("Decode")) {
+      double speedUp = find(run, m, "gatherRowByRow", m.n) / m.nanos;
+      return Double.isNaN(speedUp) ? "" : format("%.2f times as fast as gatherRowByRow", speedUp);
+    }
+    if ("1".equals(m.n)) {
+      double share = find(run, m, "readRoof", null) / m.nanos;
+      return Double.isNaN(share) ? "" : format("%.0f %% of readRoof", 100 * share);
+    }
+    double ratio = m.nanos / find(run, m, "sgemm", m.n);
+    return Double.isNaN(ratio) ? "" : format("%.2f of the time of sgemm", ratio);
+  }
+
+  /** The time of another benchmark of the same class and shape; NaN if it was not run. */
+  private static double find(List<Measurement> run, Measurement m, String name, String n) {
+    return run.stream()
+        .filter(r -> r.group.equals(m.group) && r.name.equals(name) && Objects.equals(r.shape, m.shape) && Objects.equals(r.n, n))
+        .mapToDouble(Measurement::nanos)
+        .findFirst()
+        .orElse(Double.NaN);
+  }
+
+  private static String time(double nanos) {
+    return nanos < 1e4 ? format("%.1f ns", nanos) : nanos < 1e6 ? format("%.1f us", nanos / 1e3) : format("%.2f ms", nanos / 1e6);
+  }
+
+  private static String error(double share) {
+    return Double.isNaN(share) ? "" : format("± %.0f%%", 100 * share);
+  }
+
+  private static String text(String value) {
+    return value == null ? "" : value;
+  }
+
+  private static String format(String pattern, Object... values) {
+    return String.format(Locale.ROOT, pattern, values);
+  }
+}
