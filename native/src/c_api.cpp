@@ -110,13 +110,13 @@ const char* sae_version(void) { return SAE4J_VERSION; }
 const char* sae_last_error(void) { return last_error; }
 
 const char* sae_cpu_describe(void) {
-  static const std::string text = [] {
-    std::string kernels;
-    for (const sae::Kernels* const* k = sae::kAllKernels; *k != nullptr; ++k) {
-      if ((*k)->supported()) kernels += std::string(" ") + (*k)->name;
-    }
-    return "kernels" + kernels + ", " + openblas_version();
-  }();
+  thread_local std::string text;
+  text = "kernels";
+  for (const sae::Kernels* const* k = sae::kAllKernels; *k != nullptr; ++k) {
+    if ((*k)->supported()) text += std::string(" ") + (*k)->name;
+  }
+  const int threads = openblas_get_num_threads();
+  text += ", " + openblas_version() + " with " + std::to_string(threads) + (threads == 1 ? " thread" : " threads");
   return text.c_str();
 }
 

@@ -66,9 +66,20 @@ Screen screen_by_name(const char* name) {
   fail(SAE_INVALID_ARGUMENT, "screen must be canonical or sgemm on the CPU, got \"%s\"", name);
 }
 
+namespace {
+
+// OpenBLAS serialises callers by a lock of its own when its thread count is above 1, and the count is the host's. At exit it
+// joins its threads, and would wait for ever for one that was given work meanwhile: so exit first waits for the running call,
+// and lets no other begin. (This library is unloaded before the one it depends on.)
+std::mutex& one_caller = *new std::mutex;  // never destroyed: callers may be waiting when the process ends
+
+struct AtExit {
+  ~AtExit() { one_caller.lock(); }
+} at_exit;
+
+}  // namespace
+
 void sgemm(const float* a, int64_t m, const float* b, int64_t n, int64_t d, float* c, int64_t stride) {
-  // OpenBLAS serialises callers by a lock of its own when its thread count is above 1, and the count is the host's.
-  static std::mutex one_caller;
   std::lock_guard<std::mutex> lock(one_caller);
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<blasint>(m), static_cast<blasint>(n),
               static_cast<blasint>(d), 1.0f, a, static_cast<blasint>(d), b, static_cast<blasint>(d), 0.0f, c,

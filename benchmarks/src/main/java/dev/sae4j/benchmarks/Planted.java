@@ -29,7 +29,7 @@ final class Planted implements AutoCloseable {
   private static final double AMPLITUDE_SIGMA = .4;
   private static final double MAX_DENSITY = .3;
   private static final int CLUSTER = 64; // features in each, on average
-  private static final int BLOCK = 512; // features whose pre-activations are held at a time
+  private static final int BLOCK = 2048; // features whose pre-activations are held at a time
 
   final int dIn;
   final int dSae;
@@ -145,14 +145,28 @@ final class Planted implements AutoCloseable {
 
   private void setThreshold(int j, float[] products, int active) {
     float bEnc = -cblas_sdot(dIn, row(weights.wEnc(), j, dIn), 1, weights.bDec(), 1);
-    Arrays.sort(products);
+    float[] top = largest(products, active + 1);
     // Midway between two rows, whose order no rounding may change; above all where no row is to be active.
-    float below = products[rows - 1 - active];
-    float above = active == 0 ? below + 1 : products[rows - active];
-    float theta = Math.max(.05f, (below + above) / 2 + bEnc);
+    float theta = Math.max(.05f, (active == 0 ? top[0] + .5f : (top[0] + top[1]) / 2) + bEnc);
     weights.threshold().put(j, theta - bEnc);
     weights.scale().put(j, 1);
     weights.offset().put(j, bEnc);
+  }
+
+  /** The k largest, ascending. Few enter, so this beats a sort of all. */
+  private static float[] largest(float[] a, int k) {
+    float[] top = new float[k];
+    Arrays.fill(top, Float.NEGATIVE_INFINITY);
+    for (float value : a) {
+      if (value > top[0]) {
+        int place = 1;
+        for (; place < k && top[place] < value; place++) {
+          top[place - 1] = top[place];
+        }
+        top[place - 1] = value;
+      }
+    }
+    return top;
   }
 
   // ---- small vector arithmetic; rows in parallel, each with its own random numbers

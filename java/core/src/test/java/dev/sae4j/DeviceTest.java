@@ -66,6 +66,9 @@ class DeviceTest {
           engine.encode(sae.normal(64 * 100)).close();
         }
         assertEquals(count, openblas_nolapack.blas_get_num_threads());
+        // The same copy of OpenBLAS that the engine calls: otherwise the line above shows nothing.
+        String detail = Device.cpu().detail();
+        assertTrue(detail.endsWith("with " + count + (count == 1 ? " thread" : " threads")), detail);
       }
     } finally {
       openblas_nolapack.blas_set_num_threads(before);

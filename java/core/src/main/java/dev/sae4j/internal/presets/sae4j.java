@@ -7,7 +7,11 @@ import org.bytedeco.javacpp.tools.Info;
 import org.bytedeco.javacpp.tools.InfoMap;
 import org.bytedeco.javacpp.tools.InfoMapper;
 
-/** Tells JavaCPP's Parser how to map {@code sae4j.h}, and its Loader which libraries come first. */
+/**
+ * Tells JavaCPP's Parser how to map {@code sae4j.h}, and its Loader which libraries come first. OpenBLAS is loaded under the
+ * name that the preset's {@code openblas_nolapack} gives it, so that a host which sets OpenBLAS's thread count through that
+ * class sets ours, and no second copy is in memory.
+ */
 @Properties(
     value =
         @Platform(
@@ -15,7 +19,7 @@ import org.bytedeco.javacpp.tools.InfoMapper;
             include = "sae4j.h",
             link = "sae4j",
             preloadresource = "/org/bytedeco/openblas/",
-            preload = {"gcc_s@.1", "quadmath@.0", "gfortran@.5", "openblas@.0"}),
+            preload = {"gcc_s@.1", "quadmath@.0", "gfortran@.5", "openblas@.0#openblas_nolapack@.0"}),
     target = "dev.sae4j.internal.bindings",
     global = "dev.sae4j.internal.bindings.Sae4j")
 @NoException
