@@ -67,9 +67,9 @@ final class Decode implements Callable<Integer> {
       if (reader.dSae() != sae.dSae()) {
         throw new SaeException("%s: codes have %d features, expected d_sae = %d".formatted(in, reader.dSae(), sae.dSae()));
       }
-      try (NpyWriter writer = NpyWriter.create(out, sae.dOut());
-          SparseCodes codes = new SparseCodes();
-          Terminal.Progress progress = new Terminal.Progress("decode", reader.rows())) {
+      try (Terminal.Progress progress = new Terminal.Progress("decode", reader.rows());
+          NpyWriter writer = NpyWriter.create(out, sae.dOut());
+          SparseCodes codes = new SparseCodes()) {
         int d = Math.toIntExact(sae.dOut());
         int chunkRows = Encode.chunkRows(d);
         FloatBuffer chunk = Vectors.buffer(chunkRows * d);

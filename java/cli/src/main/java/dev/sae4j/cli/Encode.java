@@ -72,8 +72,8 @@ final class Encode implements Callable<Integer> {
 
   static Result run(SparseAutoencoder sae, String in, Path out, boolean check) throws IOException {
     try (ActivationReader rows = ActivationReader.open(in, sae.dIn());
-        CodesWriter writer = CodesWriter.create(out, sae.dSae());
-        Terminal.Progress progress = new Terminal.Progress("encode", rows.rows())) {
+        Terminal.Progress progress = new Terminal.Progress("encode", rows.rows());
+        CodesWriter writer = CodesWriter.create(out, sae.dSae())) {
       ExplainedVariance variance = check ? new ExplainedVariance(sae) : null;
       int chunkRows = chunkRows(sae.dIn());
       String screen = sae.screenFor(Math.min(chunkRows, rows.rows()));

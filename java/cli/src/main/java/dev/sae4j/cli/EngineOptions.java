@@ -5,6 +5,7 @@ import dev.sae4j.SaeException;
 import dev.sae4j.SaeWeights;
 import dev.sae4j.SparseAutoencoder;
 import java.util.List;
+import org.bytedeco.javacpp.Loader;
 import org.bytedeco.openblas.global.openblas_nolapack;
 import picocli.CommandLine.ITypeConverter;
 import picocli.CommandLine.Model.CommandSpec;
@@ -55,12 +56,13 @@ class EngineOptions {
     return chosen;
   }
 
-  /** The engine never touches OpenBLAS's thread count: it is its host's, here ours. */
+  /** The engine never touches OpenBLAS's thread count: it is its host's, here ours. All cores are OpenBLAS's own default. */
   static SparseAutoencoder open(SaeWeights weights, Device device) {
     SparseAutoencoder sae = SparseAutoencoder.open(weights, device);
-    if (device.isCpu()) {
-      int cores = Runtime.getRuntime().availableProcessors();
-      openblas_nolapack.blas_set_num_threads(device.threads() == 0 ? cores : device.threads());
+    if (device.isCpu() && device.threads() > 0) {
+      // The preset's class brings a second copy of OpenBLAS. Calls reach the engine's copy if that one is global by then.
+      Loader.loadGlobal(Loader.getLoadedLibraries().get("openblas@.0"));
+      openblas_nolapack.blas_set_num_threads(device.threads());
     }
     return sae;
   }

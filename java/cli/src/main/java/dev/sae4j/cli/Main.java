@@ -40,6 +40,7 @@ public final class Main implements Runnable {
   public static void main(String[] args) {
     // JavaCPP counts the weights' pages as its own, and would refuse a large SAE for the sake of a small Java heap.
     System.setProperty("org.bytedeco.javacpp.maxPhysicalBytes", "0");
+    Interruption.watch();
     int exitCode;
     try {
       exitCode = commandLine().execute(args);

@@ -182,9 +182,9 @@ final class Project implements Callable<Integer> {
   private static long many(SparseAutoencoder sae, String in, Path out, Projection projection) {
     long d = projection.readout() == Projection.Readout.DECODER ? sae.dOut() : sae.dIn();
     try (ActivationReader rows = ActivationReader.open(in, d);
+        Terminal.Progress progress = new Terminal.Progress("project", rows.rows());
         CodesWriter writer = CodesWriter.create(out, sae.dSae());
-        SparseCodes codes = new SparseCodes();
-        Terminal.Progress progress = new Terminal.Progress("project", rows.rows())) {
+        SparseCodes codes = new SparseCodes()) {
       FloatBuffer chunk = Vectors.buffer(Math.toIntExact(Encode.chunkRows(d) * d));
       for (long n = rows.read(chunk); n > 0; n = rows.read(chunk.clear())) {
         sae.project(chunk.flip(), projection, codes);

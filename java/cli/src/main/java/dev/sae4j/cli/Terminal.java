@@ -33,7 +33,10 @@ final class Terminal {
     }
   }
 
-  /** A bar on stderr, if that is a terminal and the work takes long enough to be waited for. */
+  /**
+   * Work on rows, from chunk to chunk: open it before the files that are written and close it after them. Shows a bar on
+   * stderr, if that is a terminal and the work takes long enough to be waited for.
+   */
   static final class Progress implements AutoCloseable {
     private static final long PATIENCE_NANOS = 700_000_000;
     private static final int WIDTH = Math.min(78, columns());
@@ -48,9 +51,12 @@ final class Terminal {
     Progress(String task, long rows) {
       this.task = task;
       this.rows = rows;
+      Interruption.begin();
     }
 
+    /** @throws dev.sae4j.SaeException if the user has had enough */
     void step(long n) {
+      Interruption.check();
       done += n;
       if (isShown && bar == null && done < rows && System.nanoTime() - start > PATIENCE_NANOS) {
         bar =
@@ -74,6 +80,7 @@ final class Terminal {
         bar.close();
         System.err.print("\r" + " ".repeat(WIDTH) + "\r");
       }
+      Interruption.end();
     }
   }
 }
