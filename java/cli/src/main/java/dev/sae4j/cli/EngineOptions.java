@@ -5,7 +5,6 @@ import dev.sae4j.SaeException;
 import dev.sae4j.SaeWeights;
 import dev.sae4j.SparseAutoencoder;
 import java.util.List;
-import org.bytedeco.javacpp.Loader;
 import org.bytedeco.openblas.global.openblas_nolapack;
 import picocli.CommandLine.ITypeConverter;
 import picocli.CommandLine.Model.CommandSpec;
@@ -60,8 +59,6 @@ class EngineOptions {
   static SparseAutoencoder open(SaeWeights weights, Device device) {
     SparseAutoencoder sae = SparseAutoencoder.open(weights, device);
     if (device.isCpu() && device.threads() > 0) {
-      // The preset's class brings a second copy of OpenBLAS. Calls reach the engine's copy if that one is global by then.
-      Loader.loadGlobal(Loader.getLoadedLibraries().get("openblas@.0"));
       openblas_nolapack.blas_set_num_threads(device.threads());
     }
     return sae;
