@@ -14,7 +14,7 @@ final class ChildJvm {
   static String run(String setUp, String options, Class<?> main, String argument) throws IOException, InterruptedException {
     String java = Path.of(System.getProperty("java.home"), "bin/java").toString();
     String classPath = System.getProperty("surefire.test.class.path", System.getProperty("java.class.path"));
-    String command = setUp + " && exec \"$0\" " + options + " -cp \"$1\" '" + main.getName() + "' \"$2\"";
+    String command = setUp + " && exec \"$0\" --enable-native-access=ALL-UNNAMED " + options + " -cp \"$1\" '" + main.getName() + "' \"$2\"";
     Process process =
         new ProcessBuilder("sh", "-c", command, java, classPath, argument).redirectErrorStream(true).start();
     String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8).strip();
