@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "error.hpp"
 
@@ -216,30 +217,39 @@ void CpuModel::encode_tile(const Batch& batch, Screen screen, int64_t first_feat
 int64_t CpuModel::decide(const Batch& batch, const float* scores, int64_t first_feature, int64_t begin, int64_t end,
                          Hit* hits) const {
   int64_t count = 0;
+  int32_t candidates[kTileRows];
+  float p[kTileRows];
   for (int64_t local = begin; local < end; ++local) {
     const int64_t j = first_feature + local;
-    const float* w = encoder_.row(j);
     const float threshold = weights.threshold[j], scale = weights.scale[j], offset = weights.offset[j];
-    const auto decide_row = [&](int64_t r) {
-      const float p = kernels_.dot(batch.row(r), w, batch.d);
-      require_finite_product(p, batch.first_row + r, j);
-      if (!(p > threshold)) return;
-      const float value = std::fma(scale, p, offset);
-      if (value > 0) hits[count++] = {static_cast<uint32_t>(local << Hit::kRowBits | r), value};
-    };
-    if (scores == nullptr) {
-      for (int64_t r = 0; r < batch.rows; ++r) decide_row(r);
-      continue;
-    }
-    const float lowest = cut(threshold, scale, offset);
-    for (int64_t block = 0; block < batch.rows; block += 64) {
-      const int rows = static_cast<int>(std::min<int64_t>(64, batch.rows - block));
-      uint64_t candidates = kernels_.above(scores + local * batch.rows + block, batch.row_bounds + block, rows,
-                                           encoder_.bound_norm[j], batch.floor, lowest);
-      for (; candidates != 0; candidates &= candidates - 1) decide_row(block + __builtin_ctzll(candidates));
+    const int found = scores == nullptr
+                          ? all_rows(batch, candidates)
+                          : candidate_rows(batch, scores + local * batch.rows, j, cut(threshold, scale, offset), candidates);
+    kernels_.dots(batch.x, candidates, found, encoder_.row(j), batch.d, p);
+    for (int k = 0; k < found; ++k) {
+      require_finite_product(p[k], batch.first_row + candidates[k], j);
+      if (!(p[k] > threshold)) continue;
+      const float value = std::fma(scale, p[k], offset);
+      if (value > 0) hits[count++] = {static_cast<uint32_t>(local << Hit::kRowBits | candidates[k]), value};
     }
   }
   return count;
+}
+
+int CpuModel::all_rows(const Batch& batch, int32_t* rows) {
+  std::iota(rows, rows + batch.rows, 0);
+  return static_cast<int>(batch.rows);
+}
+
+// The rows for which the scores [rows] do not rule feature j out.
+int CpuModel::candidate_rows(const Batch& batch, const float* scores, int64_t j, float lowest, int32_t* rows) const {
+  int found = 0;
+  for (int64_t block = 0; block < batch.rows; block += 64) {
+    const int count = static_cast<int>(std::min<int64_t>(64, batch.rows - block));
+    uint64_t mask = kernels_.above(scores + block, batch.row_bounds + block, count, encoder_.bound_norm[j], batch.floor, lowest);
+    for (; mask != 0; mask &= mask - 1) rows[found++] = static_cast<int32_t>(block + __builtin_ctzll(mask));
+  }
+  return found;
 }
 
 void CpuModel::decode(const sae_codes& codes, bool direction, float* x_hat) const {
@@ -265,12 +275,14 @@ void CpuModel::exact_scores(const Batch& batch, const Dictionary& dictionary, in
                             float* scores, int64_t feature_stride, int64_t row_stride) const {
   const int64_t parts = chunks(features * batch.rows * batch.d, features);
   pool_.run(parts, [&](int64_t part) {
+    int32_t rows[kTileRows];
+    float p[kTileRows];
+    const int count = all_rows(batch, rows);
     for (int64_t local = part * features / parts; local < (part + 1) * features / parts; ++local) {
-      const float* row = dictionary.row(first_feature + local);
-      for (int64_t r = 0; r < batch.rows; ++r) {
-        const float p = kernels_.dot(batch.row(r), row, batch.d);
-        require_finite_product(p, batch.first_row + r, first_feature + local);
-        scores[local * feature_stride + r * row_stride] = p;
+      kernels_.dots(batch.x, rows, count, dictionary.row(first_feature + local), batch.d, p);
+      for (int r = 0; r < count; ++r) {
+        require_finite_product(p[r], batch.first_row + r, first_feature + local);
+        scores[local * feature_stride + r * row_stride] = p[r];
       }
     }
   });
@@ -374,17 +386,22 @@ void CpuModel::select_screened(const Batch& batch, const Dictionary& dictionary,
       const float* scores = tile.scores + local * batch.rows;
       for (int64_t block = row_begin; block < row_end; block += 64) {
         const int count = static_cast<int>(std::min<int64_t>(64, row_end - block));
-        uint64_t candidates = kernels_.beyond(scores + block, batch.row_bounds + block, count, dictionary.bound_norm[j],
-                                              batch.floor, above, top.positive_cuts() + block, top.negative_cuts() + block);
-        for (; candidates != 0; candidates &= candidates - 1) {
-          const int64_t r = block + __builtin_ctzll(candidates);
-          if (deciding) {
-            const float p = kernels_.dot(batch.row(r), dictionary.row(j), batch.d);
-            require_finite_product(p, batch.first_row + r, j);
-            top.offer(r, j, p / norm_j);
-          } else {
-            const float bound = std::fma(batch.row_bounds[r], dictionary.bound_norm[j], batch.floor);
-            top.foresee(r, (std::fabs(scores[r]) - bound) * below, scores[r] < 0);
+        uint64_t mask = kernels_.beyond(scores + block, batch.row_bounds + block, count, dictionary.bound_norm[j],
+                                         batch.floor, above, top.positive_cuts() + block, top.negative_cuts() + block);
+        int32_t rows[64];
+        int found = 0;
+        for (; mask != 0; mask &= mask - 1) rows[found++] = static_cast<int32_t>(block + __builtin_ctzll(mask));
+        if (deciding) {
+          float p[64];
+          kernels_.dots(batch.x, rows, found, dictionary.row(j), batch.d, p);
+          for (int k = 0; k < found; ++k) {
+            require_finite_product(p[k], batch.first_row + rows[k], j);
+            top.offer(rows[k], j, p[k] / norm_j);
+          }
+        } else {
+          for (int k = 0; k < found; ++k) {
+            const float bound = std::fma(batch.row_bounds[rows[k]], dictionary.bound_norm[j], batch.floor);
+            top.foresee(rows[k], (std::fabs(scores[rows[k]]) - bound) * below, scores[rows[k]] < 0);
           }
         }
       }

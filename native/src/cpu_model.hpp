@@ -48,6 +48,8 @@ class CpuModel final : public sae_model {
   void encode_tile(const Batch& batch, Screen screen, int64_t first_feature, int64_t features, Scratch& scratch,
                    sae_codes& codes) const;
   int64_t decide(const Batch& batch, const float* scores, int64_t first_feature, int64_t begin, int64_t end, Hit* hits) const;
+  static int all_rows(const Batch& batch, int32_t* rows);
+  int candidate_rows(const Batch& batch, const float* scores, int64_t j, float lowest, int32_t* rows) const;
   void exact_scores(const Batch& batch, const Dictionary& dictionary, int64_t first_feature, int64_t features, float* scores,
                     int64_t feature_stride, int64_t row_stride) const;
   void select_exact(const Batch& batch, const Tile& tile, int64_t row_begin, int64_t row_end, TopK& top) const;

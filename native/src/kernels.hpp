@@ -11,6 +11,9 @@ struct Kernels {
   // Dot(x, w) of d elements.
   float (*dot)(const float* x, const float* w, int64_t d);
 
+  // out[k] = Dot(row rows[k] of x [.., d], w) for k < count: w is loaded once for several rows.
+  void (*dots)(const float* x, const int32_t* rows, int count, const float* w, int64_t d, float* out);
+
   // Bit r, r < count <= 64, is set iff row r may be active: !(s[r] + fma(row_bound[r], norm, floor) < cut).
   uint64_t (*above)(const float* s, const float* row_bound, int count, float norm, float floor, float cut);
 

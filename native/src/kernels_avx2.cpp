@@ -52,6 +52,11 @@ float dot(const float* x, const float* w, int64_t d) {
   return _mm_cvtss_f32(s1) + 0.0f;
 }
 
+// One row at a time: the registers hold the sums of no second one.
+void dots(const float* x, const int32_t* rows, int count, const float* w, int64_t d, float* out) {
+  for (int k = 0; k < count; ++k) out[k] = dot(x + rows[k] * d, w, d);
+}
+
 uint64_t above(const float* s, const float* row_bound, int count, float norm, float floor, float cut) {
   const __m256 norms = _mm256_set1_ps(norm);
   const __m256 floors = _mm256_set1_ps(floor);
@@ -128,6 +133,6 @@ void gather(const float* rows, int64_t stride, const int32_t* indices, const flo
 
 }  // namespace
 
-const Kernels kAvx2Kernels = {"avx2", supported, dot, above, beyond, gather};
+const Kernels kAvx2Kernels = {"avx2", supported, dot, dots, above, beyond, gather};
 
 }  // namespace sae

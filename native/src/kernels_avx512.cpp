@@ -28,24 +28,49 @@ float halve(__m512 s[8]) {
   return _mm_cvtss_f32(s1) + 0.0f;
 }
 
-float dot(const float* x, const float* w, int64_t d) {
-  __m512 s[8];
-  for (int k = 0; k < 8; ++k) s[k] = _mm512_setzero_ps();
+// kRows dots with one w, their sums in registers: 8 for each row.
+template <int kRows>
+inline void dot_rows(const float* const x[kRows], const float* w, int64_t d, float* out) {
+  __m512 s[kRows][8];
+  for (int r = 0; r < kRows; ++r) {
+    for (int k = 0; k < 8; ++k) s[r][k] = _mm512_setzero_ps();
+  }
   int64_t i = 0;
   for (; i + 128 <= d; i += 128) {
 #pragma GCC unroll 8
     for (int k = 0; k < 8; ++k) {
-      s[k] = _mm512_fmadd_ps(_mm512_loadu_ps(x + i + 16 * k), _mm512_loadu_ps(w + i + 16 * k), s[k]);
+      const __m512 wk = _mm512_loadu_ps(w + i + 16 * k);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) s[r][k] = _mm512_fmadd_ps(_mm512_loadu_ps(x[r] + i + 16 * k), wk, s[r][k]);
     }
   }
   if (i < d) {
 #pragma GCC unroll 8
     for (int k = 0; k < 8; ++k) {
       const __mmask16 mask = first_lanes(d - i - 16 * k);
-      s[k] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, x + i + 16 * k), _mm512_maskz_loadu_ps(mask, w + i + 16 * k), s[k]);
+      const __m512 wk = _mm512_maskz_loadu_ps(mask, w + i + 16 * k);
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+        s[r][k] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, x[r] + i + 16 * k), wk, s[r][k]);
+      }
     }
   }
-  return halve(s);
+  for (int r = 0; r < kRows; ++r) out[r] = halve(s[r]);
+}
+
+float dot(const float* x, const float* w, int64_t d) {
+  float result;
+  dot_rows<1>(&x, w, d, &result);
+  return result;
+}
+
+void dots(const float* x, const int32_t* rows, int count, const float* w, int64_t d, float* out) {
+  int k = 0;
+  for (; k + 3 <= count; k += 3) {
+    const float* three[3] = {x + rows[k] * d, x + rows[k + 1] * d, x + rows[k + 2] * d};
+    dot_rows<3>(three, w, d, out + k);
+  }
+  for (; k < count; ++k) out[k] = dot(x + rows[k] * d, w, d);
 }
 
 uint64_t above(const float* s, const float* row_bound, int count, float norm, float floor, float cut) {
@@ -127,6 +152,6 @@ void gather(const float* rows, int64_t stride, const int32_t* indices, const flo
 
 }  // namespace
 
-const Kernels kAvx512Kernels = {"avx512", supported, dot, above, beyond, gather};
+const Kernels kAvx512Kernels = {"avx512", supported, dot, dots, above, beyond, gather};
 
 }  // namespace sae

@@ -23,6 +23,10 @@ float dot(const float* x, const float* w, int64_t d) {
   return s[0] + 0.0f;
 }
 
+void dots(const float* x, const int32_t* rows, int count, const float* w, int64_t d, float* out) {
+  for (int k = 0; k < count; ++k) out[k] = dot(x + rows[k] * d, w, d);
+}
+
 uint64_t above(const float* s, const float* row_bound, int count, float norm, float floor, float cut) {
   uint64_t mask = 0;
   for (int r = 0; r < count; ++r) {
@@ -60,6 +64,6 @@ void gather(const float* rows, int64_t stride, const int32_t* indices, const flo
 
 }  // namespace
 
-const Kernels kPortableKernels = {"portable", supported, dot, above, beyond, gather};
+const Kernels kPortableKernels = {"portable", supported, dot, dots, above, beyond, gather};
 
 }  // namespace sae

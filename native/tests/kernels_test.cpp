@@ -61,6 +61,29 @@ TEST(dot_equals_its_definition_for_every_length) {
   }
 }
 
+TEST(dots_of_any_number_of_rows_equal_single_ones) {
+  Random random;
+  for (const int64_t d : {1, 15, 16, 127, 128, 129, 300}) {
+    const int64_t n = 11;
+    Guarded<float> x(n * d), w(d);
+    for (int64_t i = 0; i < x.size(); ++i) x[i] = awkward(random);
+    for (int64_t i = 0; i < d; ++i) w[i] = awkward(random);
+    for (int count = 0; count <= n; ++count) {
+      Guarded<int32_t> rows(count);
+      Guarded<float> out(count);
+      for (int k = 0; k < count; ++k) rows[k] = static_cast<int32_t>(n - count + k);  // the last row is used
+      for (const Kernels* kernels : runnable()) {
+        kernels->dots(x.data(), rows.data(), count, w.data(), d, out.data());
+        for (int k = 0; k < count; ++k) {
+          const float expected = defined_dot(x.data() + rows[k] * d, w.data(), d);
+          CHECK(bits(out[k]) == bits(expected), "%s, d %lld, %d of %d: expected %a, got %a", kernels->name, (long long)d, k, count,
+                expected, out[k]);
+        }
+      }
+    }
+  }
+}
+
 TEST(dot_never_returns_negative_zero) {
   const float x[2] = {-1e-30f, 0.0f}, w[2] = {1e-30f, 1.0f};
   for (const Kernels* kernels : runnable()) {
