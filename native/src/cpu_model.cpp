@@ -141,9 +141,10 @@ void CpuModel::measure(Dictionary& dictionary, const char* name) {
   dictionary.largest_norm = *std::max_element(largest.begin(), largest.end());
 }
 
-// How many parts to cut work of so many multiply-adds into: a few for each thread, so that a slow core gets fewer.
+// How many parts to cut work of so many multiply-adds into: many for each thread, so that a slow core gets fewer and none waits
+// long for the last.
 int64_t CpuModel::chunks(int64_t work, int64_t most) const {
-  const int64_t wanted = std::min<int64_t>(work / kWorthAThread, 8 * pool_.threads());
+  const int64_t wanted = std::min<int64_t>(work / kWorthAThread, 32 * pool_.threads());
   return std::clamp<int64_t>(wanted, 1, most);
 }
 
@@ -219,11 +220,12 @@ int64_t CpuModel::decide(const Batch& batch, const float* scores, int64_t first_
   int64_t count = 0;
   int32_t candidates[kTileRows];
   float p[kTileRows];
+  const int all = all_rows(batch, candidates);
   for (int64_t local = begin; local < end; ++local) {
     const int64_t j = first_feature + local;
     const float threshold = weights.threshold[j], scale = weights.scale[j], offset = weights.offset[j];
     const int found = scores == nullptr
-                          ? all_rows(batch, candidates)
+                          ? all
                           : candidate_rows(batch, scores + local * batch.rows, j, cut(threshold, scale, offset), candidates);
     kernels_.dots(batch.x, candidates, found, encoder_.row(j), batch.d, p);
     for (int k = 0; k < found; ++k) {
