@@ -76,7 +76,6 @@ struct CpuModel::Batch {
   const float* row_bounds;
   float floor;
   bool overflows;  // some row skips the screens
-  const float* row(int64_t r) const { return x + r * d; }
 };
 
 struct CpuModel::Tile {
