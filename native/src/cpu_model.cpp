@@ -29,6 +29,16 @@ int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // n rows in equal parts of at most `most`.
 int64_t even_part(int64_t n, int64_t most) { return n == 0 ? 1 : divide_up(n, divide_up(n, most)); }
 
+// Rows of a batch: with a screen a tile's, without one as many as the second-level cache holds.
+int64_t most_rows(Screen screen) { return screen == Screen::kSgemm ? kTileRows : kCanonicalRows; }
+
+// Writes block + the place of each set bit; returns how many.
+int unpack(uint64_t mask, int64_t block, int32_t* rows) {
+  int count = 0;
+  for (; mask != 0; mask &= mask - 1) rows[count++] = static_cast<int32_t>(block + __builtin_ctzll(mask));
+  return count;
+}
+
 void require_finite_product(float p, int64_t row, int64_t feature) {
   if (!std::isfinite(p)) {
     fail(SAE_INVALID_ARGUMENT, "the product of row %lld with feature %lld overflows float32: got %g",
@@ -180,7 +190,7 @@ void CpuModel::encode(const float* x, int64_t n, sae_codes& codes) const {
   Lease lease(*this);
   Scratch& scratch = *lease;
   const Screen screen = choose_screen(n);
-  const int64_t part = even_part(n, screen == Screen::kSgemm ? kTileRows : kCanonicalRows);
+  const int64_t part = even_part(n, most_rows(screen));
   for (int64_t first_row = 0; first_row < n; first_row += part) {
     const int64_t rows = std::min(part, n - first_row);
     const Batch batch = prepare(x + first_row * weights.d_in, first_row, rows, encoder_, "x", scratch);
@@ -247,8 +257,9 @@ int CpuModel::candidate_rows(const Batch& batch, const float* scores, int64_t j,
   int found = 0;
   for (int64_t block = 0; block < batch.rows; block += 64) {
     const int count = static_cast<int>(std::min<int64_t>(64, batch.rows - block));
-    uint64_t mask = kernels_.above(scores + block, batch.row_bounds + block, count, encoder_.bound_norm[j], batch.floor, lowest);
-    for (; mask != 0; mask &= mask - 1) rows[found++] = static_cast<int32_t>(block + __builtin_ctzll(mask));
+    const uint64_t mask =
+        kernels_.above(scores + block, batch.row_bounds + block, count, encoder_.bound_norm[j], batch.floor, lowest);
+    found += unpack(mask, block, rows + found);
   }
   return found;
 }
@@ -294,7 +305,7 @@ void CpuModel::project_dense(const float* v, int64_t n, sae_readout readout, boo
   const Dictionary& dictionary = readout == SAE_READOUT_DECODER ? decoder_ : encoder_;
   const int64_t d_sae = weights.d_sae;
   const Screen screen = choose_screen(n);
-  const int64_t part = even_part(n, screen == Screen::kSgemm ? kTileRows : kCanonicalRows);
+  const int64_t part = even_part(n, most_rows(screen));
   for (int64_t first_row = 0; first_row < n; first_row += part) {
     const int64_t rows = std::min(part, n - first_row);
     const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, "v", *lease);
@@ -329,8 +340,7 @@ void CpuModel::project_top(const float* v, int64_t n, sae_readout readout, bool 
   const int64_t d_sae = weights.d_sae;
   k = std::min(k, d_sae);
   const Screen screen = choose_screen(n);
-  const int64_t most_rows = screen == Screen::kSgemm ? kTileRows : kCanonicalRows;
-  const int64_t part = even_part(n, std::clamp<int64_t>(TopK::kMostEntries / k, 1, most_rows));
+  const int64_t part = even_part(n, std::clamp<int64_t>(TopK::kMostEntries / k, 1, most_rows(screen)));
   for (int64_t first_row = 0; first_row < n; first_row += part) {
     const int64_t rows = std::min(part, n - first_row);
     const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, "v", scratch);
@@ -387,11 +397,11 @@ void CpuModel::select_screened(const Batch& batch, const Dictionary& dictionary,
       const float* scores = tile.scores + local * batch.rows;
       for (int64_t block = row_begin; block < row_end; block += 64) {
         const int count = static_cast<int>(std::min<int64_t>(64, row_end - block));
-        uint64_t mask = kernels_.beyond(scores + block, batch.row_bounds + block, count, dictionary.bound_norm[j],
-                                         batch.floor, above, top.positive_cuts() + block, top.negative_cuts() + block);
+        const uint64_t mask =
+            kernels_.beyond(scores + block, batch.row_bounds + block, count, dictionary.bound_norm[j], batch.floor, above,
+                            top.positive_cuts() + block, top.negative_cuts() + block);
         int32_t rows[64];
-        int found = 0;
-        for (; mask != 0; mask &= mask - 1) rows[found++] = static_cast<int32_t>(block + __builtin_ctzll(mask));
+        const int found = unpack(mask, block, rows);
         if (deciding) {
           float p[64];
           kernels_.dots(batch.x, rows, found, dictionary.row(j), batch.d, p);

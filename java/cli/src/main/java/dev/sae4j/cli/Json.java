@@ -3,23 +3,27 @@ package dev.sae4j.cli;
 import com.google.gson.FieldNamingPolicy;
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
-import com.google.gson.TypeAdapter;
-import com.google.gson.stream.JsonReader;
-import com.google.gson.stream.JsonWriter;
-import java.io.IOException;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonNull;
+import com.google.gson.JsonPrimitive;
+import com.google.gson.JsonSerializationContext;
+import com.google.gson.JsonSerializer;
+import java.lang.reflect.Type;
 
 /** Results as JSON: a record's components are the fields, meanL0 reads mean_l0, what is undefined or infinite reads null. */
 final class Json {
+  private static final JsonSerializer<Number> FINITE_OR_NULL = Json::finiteOrNull;
+
   private static final Gson GSON =
       new GsonBuilder()
           .serializeNulls()
           .disableHtmlEscaping()
           .setPrettyPrinting()
           .setFieldNamingPolicy(FieldNamingPolicy.LOWER_CASE_WITH_UNDERSCORES)
-          .registerTypeAdapter(double.class, new FiniteOrNull())
-          .registerTypeAdapter(Double.class, new FiniteOrNull())
-          .registerTypeAdapter(float.class, new FiniteOrNull())
-          .registerTypeAdapter(Float.class, new FiniteOrNull())
+          .registerTypeAdapter(double.class, FINITE_OR_NULL)
+          .registerTypeAdapter(Double.class, FINITE_OR_NULL)
+          .registerTypeAdapter(float.class, FINITE_OR_NULL)
+          .registerTypeAdapter(Float.class, FINITE_OR_NULL)
           .create();
 
   private Json() {}
@@ -28,15 +32,7 @@ final class Json {
     return GSON.toJson(result);
   }
 
-  private static final class FiniteOrNull extends TypeAdapter<Number> {
-    @Override
-    public void write(JsonWriter json, Number value) throws IOException {
-      json.value(value != null && Double.isFinite(value.doubleValue()) ? value : null);
-    }
-
-    @Override
-    public Number read(JsonReader json) {
-      throw new UnsupportedOperationException("results are only written");
-    }
+  private static JsonElement finiteOrNull(Number value, Type type, JsonSerializationContext context) {
+    return Double.isFinite(value.doubleValue()) ? new JsonPrimitive(value) : JsonNull.INSTANCE;
   }
 }
