@@ -1,5 +1,5 @@
 /*
- * sae4j: encode, decode and project with sparse autoencoders. The C API, and the one file that JavaCPP parses.
+ * sae4j: encode, decode, project and pursue with sparse autoencoders. The C API, and the one file that JavaCPP parses.
  *
  * Shapes: all arrays are row-major and contiguous. n rows; d_in, d_out model dimensions; d_sae features.
  *   w_enc [d_sae, d_in]   row j is the encoder direction w_j of feature j
@@ -35,6 +35,19 @@ typedef enum sae_status {
 
 /* Which row of a feature a direction is read against: its decoder row d_j or its encoder row w_j. */
 typedef enum sae_readout { SAE_READOUT_DECODER = 0, SAE_READOUT_ENCODER = 1 } sae_readout;
+
+/* How pursue finds a sparse decomposition: orthogonal matching pursuit, gradient pursuit, matching pursuit, l1. */
+typedef enum sae_method { SAE_METHOD_OMP = 0, SAE_METHOD_GRADIENT = 1, SAE_METHOD_MATCHING = 2, SAE_METHOD_L1 = 3 } sae_method;
+
+/* Why pursue stopped in a row. */
+typedef enum sae_stop {
+  SAE_STOP_NONE = 0,      /* the codes are not pursue's, or have no such row */
+  SAE_STOP_ATOMS = 1,     /* all steps that were allowed are taken */
+  SAE_STOP_RESIDUAL = 2,  /* the residual is small enough; at once for v = 0 */
+  SAE_STOP_GAIN = 3,      /* the next step would have gained too little, and was not taken */
+  SAE_STOP_EXHAUSTED = 4, /* no atom is correlated with the residual (non_negative: positively) as far as float32 can tell */
+  SAE_STOP_CONVERGED = 5  /* l1: the duality gap is closed */
+} sae_stop;
 
 typedef struct sae_model sae_model; /* immutable; the weights of one SAE on one device */
 typedef struct sae_codes sae_codes; /* CSR: row_offsets [n + 1], indices [nnz] ascending within a row, values [nnz] */
@@ -95,6 +108,9 @@ SAE_API const int64_t* sae_codes_row_offsets(const sae_codes* codes);
 SAE_API const int32_t* sae_codes_indices(const sae_codes* codes);
 SAE_API const float* sae_codes_values(const sae_codes* codes);
 
+/* Why pursue stopped in this row. */
+SAE_API sae_stop sae_codes_stop(const sae_codes* codes, int64_t row);
+
 /* x [n, d_in] -> codes [n, d_sae]. On failure the codes hold no rows. */
 SAE_API sae_status sae_encode(const sae_model* model, const float* x, int64_t n, sae_codes* codes);
 
@@ -115,6 +131,32 @@ SAE_API sae_status sae_project_dense(const sae_model* model, const float* v, int
                                      float* coefficients);
 SAE_API sae_status sae_project_top(const sae_model* model, const float* v, int64_t n, sae_readout readout, int32_t unit,
                                    int64_t k, int32_t per_sign, sae_codes* codes);
+
+/*
+ * Sparse signed decomposition over the decoder rows: v [n, d_out] -> codes [n, d_sae], v ~ sum_j a_j d_j; b_dec plays no part.
+ * Each step asks for the atom with the largest |<r, d_j>| / ||d_j|| of the residual r = v - sum_j a_j d_j (r rounded to float32,
+ * canonical dot and division, ties to the lower index, rows of norm 0 never), then updates a in double:
+ *   OMP       a = the least-squares fit of v by all atoms chosen so far.
+ *   GRADIENT  a += (<c, r> / <c, c>) g, g_j = <r, d_j> on the atoms chosen so far, c = sum_j g_j d_j (Blumensath & Davies 2008);
+ *             no least-squares fit at the end.
+ *   MATCHING  a_j += <r, d_j> / ||d_j||^2 for the chosen atom alone (Mallat & Zhang 1993).
+ *   L1        a = the exact minimum of |v - sum_j a_j d_j|^2 / 2 + lambda sum_j ||d_j|| |a_j| over the atoms chosen so far, by an
+ *             active set; done when its duality gap over all features is at most 1e-6 |v|^2 / 2.
+ * non_negative: a >= 0, and atoms are chosen by <r, d_j> / ||d_j|| itself. OMP then fits by non-negative least squares (Lawson &
+ *             Hanson 1974), and an atom chosen once is not chosen again; GRADIENT sets what a step makes negative to 0, which
+ *             takes the atom out and may raise the residual; L1 is the non-negative lasso.
+ * atoms:      at least 1: take at most so many steps, so at most so many features. OMP and L1 choose another atom with each;
+ *             GRADIENT and MATCHING may choose one again. Each costs one pass over W_dec.
+ * residual:   in [0, 1): stop when ||r|| <= residual ||v||. Usual: 1e-6. Less than 1e-12 counts as 1e-12.
+ * gain:       in [0, 1): stop before a step that lowers ||r||^2 by less than gain ||v||^2; 0 for no such rule. Not for L1.
+ * penalty:    L1 alone, in (0, 1): lambda = penalty max_j |<v, d_j>| / ||d_j||, at which all a_j would be 0.
+ * Duplicates: of equal atoms the lowest index serves. An atom whose cosine with r is 2^-16 or less says nothing that float32 can
+ *             tell from rounding: the row ends there. So no atom within 2^-16 of its length of the span of those chosen is added, and
+ *             nearly parallel or antipodal atoms (say |cosine| 0.9999) are fitted as they are, with large coefficients if v asks.
+ * Defined to the bit, as everything but project_dense; negating v negates the signed values and nothing else.
+ */
+SAE_API sae_status sae_pursue(const sae_model* model, const float* v, int64_t n, sae_method method, int32_t non_negative,
+                              int64_t atoms, double residual, double gain, double penalty, sae_codes* codes);
 
 #ifdef __cplusplus
 }

@@ -86,6 +86,10 @@ void require_rows(const void* pointer, int64_t n, int64_t d, const char* name) {
   if (n > 0) require(pointer, name);
 }
 
+void require_fraction(double value, const char* name) {
+  if (!(value >= 0 && value < 1)) fail(SAE_INVALID_ARGUMENT, "%s must be at least 0 and below 1, got %g", name, value);
+}
+
 void require_projection(const sae_model* model, const float* v, int64_t n, sae_readout readout, int32_t unit) {
   require(model, "model");
   require_range(readout, SAE_READOUT_DECODER, SAE_READOUT_ENCODER, "readout");
@@ -222,6 +226,7 @@ int64_t sae_codes_nnz(const sae_codes* codes) { return codes == nullptr ? 0 : co
 const int64_t* sae_codes_row_offsets(const sae_codes* codes) { return codes == nullptr ? nullptr : codes->row_offsets(); }
 const int32_t* sae_codes_indices(const sae_codes* codes) { return codes == nullptr ? nullptr : codes->indices(); }
 const float* sae_codes_values(const sae_codes* codes) { return codes == nullptr ? nullptr : codes->values(); }
+sae_stop sae_codes_stop(const sae_codes* codes, int64_t row) { return codes == nullptr ? SAE_STOP_NONE : codes->stop(row); }
 
 sae_status sae_encode(const sae_model* model, const float* x, int64_t n, sae_codes* codes) {
   return guarded_writing(codes, [&] {
@@ -263,6 +268,23 @@ sae_status sae_project_top(const sae_model* model, const float* v, int64_t n, sa
     require_range(k, 1, INT32_MAX, "k");
     codes->clear(model->weights.d_sae);
     model->project_top(v, n, readout, unit != 0, k, per_sign != 0, *codes);
+  });
+}
+
+sae_status sae_pursue(const sae_model* model, const float* v, int64_t n, sae_method method, int32_t non_negative, int64_t atoms,
+                      double residual, double gain, double penalty, sae_codes* codes) {
+  return guarded_writing(codes, [&] {
+    require(model, "model");
+    require(codes, "codes");
+    require_rows(v, n, model->weights.d_out, "v");
+    require_range(method, SAE_METHOD_OMP, SAE_METHOD_L1, "method");
+    require_range(atoms, 1, INT32_MAX, "atoms");
+    require_fraction(residual, "residual");
+    require_fraction(gain, "gain");
+    require_fraction(penalty, "penalty");
+    if (method == SAE_METHOD_L1 && penalty == 0) fail(SAE_INVALID_ARGUMENT, "penalty must be above 0 for l1, got 0");
+    codes->clear(model->weights.d_sae);
+    model->pursue(v, n, {method, non_negative != 0, atoms, residual, gain, penalty}, *codes);
   });
 }
 

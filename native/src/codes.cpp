@@ -5,6 +5,7 @@
 void sae_codes::clear(int64_t features) {
   rows_ = 0;
   features_ = features;
+  stops_.clear();
   row_offsets_.reserve(1);
   reserve_nnz(1);  // so that the arrays have an address even when empty
   row_offsets_[0] = 0;

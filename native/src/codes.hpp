@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <vector>
 
 #include "memory.hpp"
 #include "sae4j.h"
@@ -49,6 +50,12 @@ struct sae_codes {
   // Appends one row.
   void append_row(const int32_t* indices, const float* values, int64_t count);
 
+  // Why pursue stopped in the row just appended; it gives one for every row.
+  void append_stop(sae_stop stop) { stops_.push_back(static_cast<uint8_t>(stop)); }
+  sae_stop stop(int64_t row) const {
+    return row < 0 || row >= static_cast<int64_t>(stops_.size()) ? SAE_STOP_NONE : static_cast<sae_stop>(stops_[row]);
+  }
+
  private:
   void reserve_nnz(int64_t nnz) {
     indices_.reserve(nnz);
@@ -60,5 +67,6 @@ struct sae_codes {
   sae::Buffer<int64_t> row_offsets_;
   sae::Buffer<int32_t> indices_;
   sae::Buffer<float> values_;
+  std::vector<uint8_t> stops_;
   sae::Buffer<int64_t> cursor_;  // scratch of merge
 };

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "error.hpp"
+#include "pursuit.hpp"
 
 namespace sae {
 namespace {
@@ -418,6 +419,10 @@ void CpuModel::select_screened(const Batch& batch, const Dictionary& dictionary,
       }
     }
   }
+}
+
+void CpuModel::pursue(const float* v, int64_t n, const Pursuit& how, sae_codes& codes) const {
+  sae::pursue(*this, pool_, v, n, how, codes);
 }
 
 }  // namespace sae

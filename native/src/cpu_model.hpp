@@ -25,6 +25,7 @@ class CpuModel final : public sae_model {
   void project_dense(const float* v, int64_t n, sae_readout readout, bool unit, float* coefficients) const override;
   void project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign,
                    sae_codes& codes) const override;
+  void pursue(const float* v, int64_t n, const Pursuit& how, sae_codes& codes) const override;
   const char* screen_for(int64_t n) const override { return screen_name(choose_screen(n)); }
 
  private:

@@ -18,6 +18,14 @@ struct Weights {
   const float* offset;     // [d_sae]
 };
 
+// How to pursue (sae4j.h, sae_pursue).
+struct Pursuit {
+  sae_method method;
+  bool non_negative;
+  int64_t atoms;
+  double residual, gain, penalty;
+};
+
 }  // namespace sae
 
 // The operations. A backend is one subclass and one constructor. Arguments have been checked (c_api.cpp) but for their values.
@@ -31,6 +39,8 @@ struct sae_model {
   virtual void project_dense(const float* v, int64_t n, sae_readout readout, bool unit, float* coefficients) const = 0;
   virtual void project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign,
                            sae_codes& codes) const = 0;
+  // One line in every backend: sae::pursue (pursuit.hpp) with the threads for its solver.
+  virtual void pursue(const float* v, int64_t n, const sae::Pursuit& how, sae_codes& codes) const = 0;
   virtual const char* screen_for(int64_t n) const = 0;
 
   const sae::Weights weights;

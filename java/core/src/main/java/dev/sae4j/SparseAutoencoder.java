@@ -427,6 +427,69 @@ public final class SparseAutoencoder implements AutoCloseable {
     return length / d;
   }
 
+  // ---- pursue: v ~ sum_j a_j d_j with few, signed a_j; b_dec plays no part
+
+  /**
+   * Decomposes directions sparsely over the decoder rows. Each step chooses the atom with the largest |&lt;r, d_j&gt;| / ||d_j|| of
+   * the residual r; ties go to the lower index, rows of norm 0 are never chosen. {@code sae4j.h} states each method to the bit.
+   *
+   * @param v directions, [n, dOut]
+   * @param codes receives [n, dSae] and, for each row, why it ended ({@link SparseCodes#stop}); {@link #decodeDirection} of them
+   *     is the decomposition's sum
+   */
+  public void pursue(FloatPointer v, long n, Pursuit pursuit, SparseCodes codes) {
+    requireFloats(v, n, dOut(), "v");
+    pursueAny(v, n, pursuit, codes);
+  }
+
+  /** As {@link #pursue(FloatPointer, long, Pursuit, SparseCodes)}; reads from position to limit and moves neither. */
+  public void pursue(FloatBuffer v, Pursuit pursuit, SparseCodes codes) {
+    requireNativeOrder(v, "v");
+    pursueAny(v, rows(v.remaining(), dOut(), "v"), pursuit, codes);
+  }
+
+  /** As {@link #pursue(FloatPointer, long, Pursuit, SparseCodes)}; v is copied. */
+  public void pursue(float[] v, Pursuit pursuit, SparseCodes codes) {
+    pursueAny(v, rows(v.length, dOut(), "v"), pursuit, codes);
+  }
+
+  /** As {@link #pursue(float[], Pursuit, SparseCodes)}, into new codes that the caller closes. */
+  public SparseCodes pursue(float[] v, Pursuit pursuit) {
+    SparseCodes codes = new SparseCodes();
+    try {
+      pursue(v, pursuit, codes);
+      return codes;
+    } catch (RuntimeException e) {
+      codes.close();
+      throw e;
+    }
+  }
+
+  private void pursueAny(Object v, long n, Pursuit how, SparseCodes codes) {
+    int method = how.method().ordinal();
+    int nonNegative = how.nonNegative() ? 1 : 0;
+    long use = begin();
+    try {
+      long codesUse = codes.begin();
+      try {
+        CodesHandle c = codes.handle();
+        Native.check(
+            v instanceof FloatPointer p
+                ? Sae4j.sae_pursue(
+                    model, p, n, method, nonNegative, how.atoms(), how.residual(), how.gain(), how.penalty(), c)
+                : v instanceof FloatBuffer b
+                    ? Sae4j.sae_pursue(
+                        model, b, n, method, nonNegative, how.atoms(), how.residual(), how.gain(), how.penalty(), c)
+                    : Sae4j.sae_pursue(
+                        model, (float[]) v, n, method, nonNegative, how.atoms(), how.residual(), how.gain(), how.penalty(), c));
+      } finally {
+        codes.end(codesUse);
+      }
+    } finally {
+      end(use);
+    }
+  }
+
   private static void requireFloats(FloatPointer array, long n, long d, String name) {
     long known = array.limit() - array.position(); // 0 for a bare address, whose size nobody knows
     if (n < 0 || (array.limit() > 0 && known / d < n)) {

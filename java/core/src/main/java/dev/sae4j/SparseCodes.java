@@ -127,6 +127,16 @@ public final class SparseCodes implements AutoCloseable {
     }
   }
 
+  /** Why the pursuit that wrote these codes ended in a row; {@code NONE} if none did. */
+  public Pursuit.Stop stop(long row) {
+    long use = begin();
+    try {
+      return Pursuit.Stop.values()[Sae4j.sae_codes_stop(handle, row)];
+    } finally {
+      end(use);
+    }
+  }
+
   /** The native object for a call, until {@link #end}: exclusive, so that two threads can't tear it. */
   long begin() {
     long use = lock.tryWriteLock();
