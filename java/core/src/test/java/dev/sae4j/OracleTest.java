@@ -14,6 +14,8 @@ import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.Map;
+import java.util.TreeMap;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeEach;
@@ -204,5 +206,40 @@ class OracleTest {
       }
     }
     return error / variance;
+  }
+
+  @ParameterizedTest
+  @CsvSource({"minilm-l3-jumprelu-4096, oracle.json", "minilm-l3-jumprelu-4096-bf16, oracle_bf16.json"})
+  void decompositions(String folder, String oracleFile) throws IOException {
+    JsonObject steering = oracle(oracleFile).getAsJsonObject("steering");
+    for (Device device : Devices.all()) {
+      try (SparseAutoencoder sae = SparseAutoencoder.open(DATA.resolve(folder), device)) {
+        for (String name : steering.keySet()) {
+          JsonObject expected = steering.getAsJsonObject(name);
+          float[] v = ActivationReader.readVector(DATA.resolve("steering_vectors.safetensors") + "#" + name, D);
+          Pursuit omp = Pursuit.omp(16);
+          Pursuit gradient = Pursuit.of(Pursuit.Method.GRADIENT, 16);
+          assertDecomposed(sae, v, omp, expected.getAsJsonObject("omp16_signed"));
+          assertDecomposed(sae, v, omp.withNonNegative(true), expected.getAsJsonObject("omp16_nonnegative_nnls"));
+          assertDecomposed(sae, v, gradient, expected.getAsJsonObject("gradient_pursuit16_signed"));
+          assertDecomposed(sae, v, gradient.withNonNegative(true), expected.getAsJsonObject("gradient_pursuit16_clipped"));
+        }
+      }
+    }
+  }
+
+  private static void assertDecomposed(SparseAutoencoder sae, float[] v, Pursuit how, JsonObject expected) {
+    Map<Integer, Double> coefficients = new TreeMap<>();
+    for (int k = 0; k < expected.get("n").getAsInt(); k++) {
+      coefficients.put(
+          expected.getAsJsonArray("support").get(k).getAsInt(), expected.getAsJsonArray("coefs").get(k).getAsDouble());
+    }
+    try (SparseCodes codes = sae.pursue(v, how)) {
+      Csr csr = Csr.of(codes);
+      assertArrayEquals(coefficients.keySet().stream().mapToInt(j -> j).toArray(), csr.indices(), how.toString());
+      for (int k = 0; k < csr.indices().length; k++) {
+        assertEquals(coefficients.get(csr.indices()[k]), csr.values()[k], 1e-4, how.toString());
+      }
+    }
   }
 }
