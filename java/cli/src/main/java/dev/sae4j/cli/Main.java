@@ -22,7 +22,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
 /** The command line {@code sae4j}. */
 @Command(
     name = "sae4j",
-    description = "Encodes, decodes and projects with sparse autoencoders (SAEs).",
+    description = "Encodes, decodes, projects and decomposes with sparse autoencoders (SAEs).",
     mixinStandardHelpOptions = true,
     versionProvider = Main.Version.class,
     synopsisSubcommandLabel = "COMMAND",
@@ -32,7 +32,8 @@ import picocli.CommandLine.UnmatchedArgumentException;
       "Exit codes: 0 done, 1 failed, 2 wrong usage. Shell completion: source <(sae4j generate-completion)"
     },
     subcommands = {
-      Demo.class, Devices.class, Info.class, Encode.class, Decode.class, Project.class, GenerateCompletion.class
+      Demo.class, Devices.class, Info.class, Encode.class, Decode.class, Project.class, Decompose.class, Diagnose.class,
+      GenerateCompletion.class
     })
 public final class Main implements Runnable {
   @Spec private CommandSpec spec;

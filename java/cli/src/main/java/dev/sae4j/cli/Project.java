@@ -4,12 +4,8 @@ import dev.sae4j.Projection;
 import dev.sae4j.SaeWeights;
 import dev.sae4j.SparseAutoencoder;
 import dev.sae4j.SparseCodes;
-import dev.sae4j.io.ActivationReader;
-import dev.sae4j.io.CodesWriter;
 import java.io.IOException;
 import java.io.PrintWriter;
-import java.nio.FloatBuffer;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
@@ -52,27 +48,6 @@ final class Project implements Callable<Integer> {
     unit
   }
 
-  /** One direction, or many. */
-  private static final class Directions {
-    @Option(names = "--vector", paramLabel = "V", required = true, description = "One direction, [d] or [1, d].")
-    private String vector;
-
-    @ArgGroup(exclusive = false)
-    private Many many;
-  }
-
-  private static final class Many {
-    @Option(names = "--in", paramLabel = "X", required = true, description = "Many directions, [n, d].")
-    private String in;
-
-    @Option(
-        names = "--out",
-        paramLabel = "CODES.npz",
-        required = true,
-        description = "Their projections, for scipy.sparse.load_npz.")
-    private Path out;
-  }
-
   @Spec private CommandSpec spec;
   @Mixin private ModelOptions model;
 
@@ -109,8 +84,9 @@ final class Project implements Callable<Integer> {
     PrintWriter out = spec.commandLine().getOut();
     try (SaeWeights weights = model.read();
         SparseAutoencoder sae = model.open(weights)) {
-      if (directions.many != null) {
-        long n = many(sae, directions.many.in, directions.many.out, projection);
+      long d = readout == Readout.decoder ? sae.dOut() : sae.dIn();
+      if (directions.areMany()) {
+        long n = directions.each(sae, d, "project", (v, codes) -> sae.project(v, projection, codes));
         if (model.json) {
           out.println(Json.of(answer(n, null, null)));
         } else {
@@ -118,12 +94,12 @@ final class Project implements Callable<Integer> {
               out,
               "directions", Tables.count(n),
               "kept of each", "top " + top + (perSign ? " of each sign" : "") + " against the " + readout,
-              "projections", directions.many.out);
+              "projections", directions.out());
         }
         return 0;
       }
       Labels labels = model.labels(sae.dSae());
-      float[] v = ActivationReader.readVector(directions.vector, readout == Readout.decoder ? sae.dOut() : sae.dIn());
+      float[] v = directions.one(d);
       List<Feature> features = features(weights, sae, v, projection, labels);
       if (model.json) {
         out.println(Json.of(answer(1, Vectors.norm(v), features)));
@@ -179,27 +155,10 @@ final class Project implements Callable<Integer> {
     return features;
   }
 
-  private static long many(SparseAutoencoder sae, String in, Path out, Projection projection) {
-    long d = projection.readout() == Projection.Readout.DECODER ? sae.dOut() : sae.dIn();
-    try (ActivationReader rows = ActivationReader.open(in, d);
-        Terminal.Progress progress = new Terminal.Progress("project", rows.rows());
-        CodesWriter writer = CodesWriter.create(out, sae.dSae());
-        SparseCodes codes = new SparseCodes()) {
-      FloatBuffer chunk = Vectors.buffer(Math.toIntExact(Encode.chunkRows(d) * d));
-      for (long n = rows.read(chunk); n > 0; n = rows.read(chunk.clear())) {
-        sae.project(chunk.flip(), projection, codes);
-        writer.accept(codes);
-        progress.step(n);
-      }
-      writer.commit();
-      return writer.rows();
-    }
-  }
-
   private void print(double norm, List<Feature> features, PrintWriter out) {
     out.println(
         "%s: norm %s, read against the %s%s, sign kept"
-            .formatted(directions.vector, Tables.number(norm), readout, normalize == Normalize.unit ? " (unit rows)" : ""));
+            .formatted(directions, Tables.number(norm), readout, normalize == Normalize.unit ? " (unit rows)" : ""));
     out.println();
     if (perSign) {
       table(ofSign(1, features), out);

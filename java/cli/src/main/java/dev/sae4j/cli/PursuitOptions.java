@@ -1,0 +1,44 @@
+package dev.sae4j.cli;
+
+import dev.sae4j.Pursuit;
+import java.util.Locale;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
+
+/** How directions are decomposed. */
+final class PursuitOptions {
+  /** Named as they are typed. */
+  enum Method {
+    omp,
+    gradient,
+    matching,
+    l1
+  }
+
+  @Spec(Spec.Target.MIXEE)
+  private CommandSpec command;
+
+  @Option(
+      names = "--atoms",
+      paramLabel = "K",
+      defaultValue = "32",
+      description = "Take at most K steps. Default: ${DEFAULT-VALUE}.")
+  private long atoms;
+
+  @Option(
+      names = "--method",
+      paramLabel = "NAME",
+      defaultValue = "omp",
+      description = "omp, gradient, matching or l1. Default: ${DEFAULT-VALUE}.")
+  private Method method;
+
+  Pursuit pursuit(long d) {
+    if (atoms < 1 || atoms > d) {
+      throw new ParameterException(
+          command.commandLine(), "--atoms must be 1 to d_out = %d, got %d".formatted(d, atoms));
+    }
+    return Pursuit.of(Pursuit.Method.valueOf(method.name().toUpperCase(Locale.ROOT)), atoms);
+  }
+}
