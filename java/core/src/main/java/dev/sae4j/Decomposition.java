@@ -1,5 +1,6 @@
 package dev.sae4j;
 
+import dev.sae4j.internal.Sums;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;

@@ -1,5 +1,6 @@
 package dev.sae4j;
 
+import dev.sae4j.internal.Sums;
 import java.io.IOException;
 import java.nio.FloatBuffer;
 import java.util.ArrayList;

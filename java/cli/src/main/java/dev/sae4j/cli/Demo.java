@@ -1,10 +1,14 @@
 package dev.sae4j.cli;
 
+import dev.sae4j.Decomposition;
+import dev.sae4j.Diagnosis;
 import dev.sae4j.Projection;
+import dev.sae4j.Pursuit;
 import dev.sae4j.SaeInfo;
 import dev.sae4j.SaeWeights;
 import dev.sae4j.SparseAutoencoder;
 import dev.sae4j.SparseCodes;
+import dev.sae4j.internal.Sums;
 import dev.sae4j.io.ActivationReader;
 import dev.sae4j.io.SaeReader;
 import java.io.IOException;
@@ -20,12 +24,13 @@ import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
 import picocli.CommandLine.Spec;
 
 @Command(
     name = "demo",
     mixinStandardHelpOptions = true,
-    description = "Encodes, decodes and projects real data that comes with sae4j: activations and steering vectors.")
+    description = "The main job on real data that comes with sae4j: activations and steering vectors; then a report.")
 final class Demo implements Callable<Integer> {
   /** @param vector the one that project shows */
   record Result(
@@ -35,7 +40,8 @@ final class Demo implements Callable<Integer> {
       String vector,
       ActivationNorm activationNorm,
       long zeroVectorL0,
-      List<Steering> vectors) {}
+      List<Steering> vectors,
+      Diagnosis diagnose) {}
 
   record ActivationNorm(double mean, double min, double max) {}
 
@@ -70,8 +76,17 @@ final class Demo implements Callable<Integer> {
   private static final String SHOWN = "sentiment";
   private static final int TOP = 20;
 
+  private static final int ATOMS = 16;
+
   @Spec private CommandSpec spec;
   @Mixin private EngineOptions engine;
+
+  @Option(
+      names = "--report",
+      paramLabel = "FILE.html",
+      defaultValue = "report.html",
+      description = "Where the report goes. Default: ${DEFAULT-VALUE}.")
+  private Path report;
 
   @Override
   public Integer call() throws IOException {
@@ -107,9 +122,15 @@ final class Demo implements Callable<Integer> {
 
       float[] v = vector(folder, SHOWN, sae);
       Labels labels = Labels.read(folder.resolve("labels.jsonl.gz"), sae.dSae());
-      List<Project.Feature> features = Project.features(weights, sae, v, Projection.top(TOP), labels);
+      List<Decomposition.Feature> features = Project.features(weights, sae, v, Projection.top(TOP), labels);
       tellProjection(features, encode(sae, v), encode(sae, toNorm(v, norm.mean())), shown, out);
       tellAll(vectors, out);
+
+      Pursuit how = Pursuit.omp(ATOMS);
+      double[] norms = Diagnose.norms(activations, sae.dIn());
+      Diagnosis diagnosis = Diagnosis.of(weights, sae, v, how, norms, null, null, labels::of);
+      Diagnose.report(report, SHOWN, diagnosis, sae, weights, v, how, norms);
+      tellDiagnosis(diagnosis, out);
       return new Result(
           withoutFile(encoded),
           withoutFile(decoded),
@@ -117,7 +138,8 @@ final class Demo implements Callable<Integer> {
           SHOWN,
           norm,
           zeroL0,
-          vectors);
+          vectors,
+          diagnosis);
     }
   }
 
@@ -175,10 +197,10 @@ final class Demo implements Callable<Integer> {
   }
 
   private static void tellProjection(
-      List<Project.Feature> features, float[] plain, float[] scaled, Steering summary, PrintWriter out) {
+      List<Decomposition.Feature> features, float[] plain, float[] scaled, Steering summary, PrintWriter out) {
     out.println("4. The same vector projected on the decoder, sign kept: the " + features.size() + " strongest features");
     List<List<String>> rows = new ArrayList<>();
-    for (Project.Feature feature : features) {
+    for (Decomposition.Feature feature : features) {
       rows.add(
           List.of(
               String.valueOf(feature.index()),
@@ -232,16 +254,28 @@ final class Demo implements Callable<Integer> {
     out.println("  lost: negative projections that the code has at 0.");
   }
 
+  private void tellDiagnosis(Diagnosis diagnosis, PrintWriter out) {
+    out.println();
+    out.println("6. \"%s\" diagnosed, and decomposed into %d signed features".formatted(SHOWN, ATOMS));
+    for (String finding : diagnosis.findings()) {
+      out.println("  * " + finding);
+    }
+    out.println();
+    Decompose.print(diagnosis.decomposition(), out);
+    out.println();
+    Tables.facts(out, "report", report + ", for a browser");
+  }
+
   // ---- figures
 
   private static Steering steering(SaeWeights weights, SparseAutoencoder sae, String name, float[] v, double meanNorm) {
     float[] toMean = toNorm(v, meanNorm);
     float[] plain = encode(sae, v);
     float[] scaled = encode(sae, toMean);
-    List<Project.Feature> features = Project.features(weights, sae, v, Projection.top(TOP), Labels.none());
-    List<Project.Feature> negative = features.stream().filter(feature -> feature.coefficient() < 0).toList();
-    List<Project.Feature> positive = features.stream().filter(feature -> feature.coefficient() > 0).toList();
-    double norm = Vectors.norm(v);
+    List<Decomposition.Feature> features = Project.features(weights, sae, v, Projection.top(TOP), Labels.none());
+    List<Decomposition.Feature> negative = features.stream().filter(feature -> feature.coefficient() < 0).toList();
+    List<Decomposition.Feature> positive = features.stream().filter(feature -> feature.coefficient() > 0).toList();
+    double norm = Sums.norm(v);
     return new Steering(
         name,
         norm,
@@ -258,7 +292,7 @@ final class Demo implements Callable<Integer> {
         inactive(positive, scaled));
   }
 
-  private static int inactive(List<Project.Feature> features, float[] code) {
+  private static int inactive(List<Decomposition.Feature> features, float[] code) {
     return (int) features.stream().filter(feature -> code[feature.index()] == 0).count();
   }
 
@@ -275,7 +309,7 @@ final class Demo implements Callable<Integer> {
 
   private static double reconstructionCosine(SparseAutoencoder sae, float[] v) {
     try (SparseCodes codes = sae.encode(v)) {
-      return Vectors.cosine(v, sae.decodeDirection(codes));
+      return Sums.cosine(v, sae.decodeDirection(codes));
     }
   }
 
@@ -288,7 +322,7 @@ final class Demo implements Callable<Integer> {
   }
 
   private static float[] toNorm(float[] v, double norm) {
-    return Vectors.scaled(v, norm / Vectors.norm(v));
+    return Sums.scaled(v, norm / Sums.norm(v));
   }
 
   private static ActivationNorm norm(String activations, long dIn) {
@@ -299,7 +333,7 @@ final class Demo implements Callable<Integer> {
       double min = Double.POSITIVE_INFINITY;
       double max = 0;
       while (reader.read(FloatBuffer.wrap(x)) > 0) {
-        double norm = Vectors.norm(x);
+        double norm = Sums.norm(x);
         sum += norm;
         min = Math.min(min, norm);
         max = Math.max(max, norm);

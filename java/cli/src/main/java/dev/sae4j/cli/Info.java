@@ -2,6 +2,7 @@ package dev.sae4j.cli;
 
 import dev.sae4j.SaeInfo;
 import dev.sae4j.SaeWeights;
+import dev.sae4j.internal.Sums;
 import java.io.PrintWriter;
 import java.util.Arrays;
 import java.util.List;
@@ -106,14 +107,14 @@ final class Info implements Callable<Integer> {
   private static boolean inspect(SaeWeights weights, int feature, float[] norms, float[] cosines, float[] thresholds) {
     float[] w = new float[Math.toIntExact(weights.dIn())];
     float[] d = new float[Math.toIntExact(weights.dOut())];
-    Vectors.row(weights.wEnc(), feature, w);
-    Vectors.row(weights.wDec(), feature, d);
+    Sums.row(weights.wEnc(), feature, w);
+    Sums.row(weights.wDec(), feature, d);
     float threshold = at(weights.threshold(), feature);
     float offset = at(weights.offset(), feature);
-    double decoderNorm = Vectors.norm(d);
-    double encoderNorm = Vectors.norm(w);
+    double decoderNorm = Sums.norm(d);
+    double encoderNorm = Sums.norm(w);
     norms[feature] = (float) decoderNorm;
-    cosines[feature] = w.length == d.length ? (float) (Vectors.dot(w, d) / (encoderNorm * decoderNorm)) : Float.NaN;
+    cosines[feature] = w.length == d.length ? (float) (Sums.dot(w, d) / (encoderNorm * decoderNorm)) : Float.NaN;
     thresholds[feature] = (float) ((double) at(weights.scale(), feature) * threshold + offset);
     boolean canFire = threshold < Float.POSITIVE_INFINITY && (encoderNorm > 0 || threshold < 0 && offset > 0);
     return !canFire || decoderNorm == 0;

@@ -1,9 +1,11 @@
 package dev.sae4j.cli;
 
+import dev.sae4j.Decomposition;
 import dev.sae4j.Projection;
 import dev.sae4j.SaeWeights;
 import dev.sae4j.SparseAutoencoder;
 import dev.sae4j.SparseCodes;
+import dev.sae4j.internal.Sums;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.util.ArrayList;
@@ -27,14 +29,11 @@ final class Project implements Callable<Integer> {
    * @param vectorNorm null for many directions
    * @param features by descending |coefficient|; null for many directions: they are in the codes file
    */
-  record Result(long n, String readout, String normalize, Double vectorNorm, List<Feature> features) {}
+  record Result(long n, String readout, String normalize, Double vectorNorm, List<Decomposition.Feature> features) {}
 
   /** As {@link Result}, the two signs apart. */
   record PerSign(
-      long n, String readout, String normalize, Double vectorNorm, List<Feature> positive, List<Feature> negative) {}
-
-  /** @param cosine of the direction with the feature's */
-  record Feature(int index, float coefficient, double cosine, String label) {}
+      long n, String readout, String normalize, Double vectorNorm, List<Decomposition.Feature> positive, List<Decomposition.Feature> negative) {}
 
   /** Named as they are typed. */
   enum Readout {
@@ -100,11 +99,11 @@ final class Project implements Callable<Integer> {
       }
       Labels labels = model.labels(sae.dSae());
       float[] v = directions.one(d);
-      List<Feature> features = features(weights, sae, v, projection, labels);
+      List<Decomposition.Feature> features = features(weights, sae, v, projection, labels);
       if (model.json) {
-        out.println(Json.of(answer(1, Vectors.norm(v), features)));
+        out.println(Json.of(answer(1, Sums.norm(v), features)));
       } else {
-        print(Vectors.norm(v), features, out);
+        print(Sums.norm(v), features, out);
       }
       return 0;
     }
@@ -121,7 +120,7 @@ final class Project implements Callable<Integer> {
     return new Projection(side, normalize == Normalize.unit, top, perSign);
   }
 
-  private Object answer(long n, Double norm, List<Feature> features) {
+  private Object answer(long n, Double norm, List<Decomposition.Feature> features) {
     String readoutName = readout.toString();
     String normalizeName = normalize.toString();
     return perSign
@@ -129,33 +128,32 @@ final class Project implements Callable<Integer> {
         : new Result(n, readoutName, normalizeName, norm, features);
   }
 
-  private static List<Feature> ofSign(int sign, List<Feature> features) {
+  private static List<Decomposition.Feature> ofSign(int sign, List<Decomposition.Feature> features) {
     return features == null ? null : features.stream().filter(f -> Math.signum(f.coefficient()) == sign).toList();
   }
 
   /** The features kept of one direction, by descending |coefficient|, ties by index. */
-  static List<Feature> features(SaeWeights weights, SparseAutoencoder sae, float[] v, Projection projection, Labels labels) {
+  static List<Decomposition.Feature> features(SaeWeights weights, SparseAutoencoder sae, float[] v, Projection projection, Labels labels) {
     boolean isDecoder = projection.readout() == Projection.Readout.DECODER;
     FloatPointer directions = isDecoder ? weights.wDec() : weights.wEnc();
-    double norm = Vectors.norm(v);
-    float[] direction = new float[v.length];
-    List<Feature> features = new ArrayList<>();
+    double norm = Sums.norm(v);
+    List<Decomposition.Feature> features = new ArrayList<>();
     try (SparseCodes codes = sae.project(v, projection)) {
       int[] indices = new int[Math.toIntExact(codes.nnz())];
       float[] coefficients = new float[indices.length];
       codes.indices().get(indices);
       codes.values().get(coefficients);
       for (int i = 0; i < indices.length; i++) {
-        Vectors.row(directions, indices[i], direction);
-        double unit = projection.unit() ? 1 : Vectors.norm(direction);
-        features.add(new Feature(indices[i], coefficients[i], coefficients[i] / (norm * unit), labels.of(indices[i])));
+        float[] direction = Sums.row(directions, indices[i], v.length);
+        double unit = projection.unit() ? 1 : Sums.norm(direction);
+        features.add(new Decomposition.Feature(indices[i], coefficients[i], coefficients[i] / (norm * unit), labels.of(indices[i])));
       }
     }
     features.sort(Comparator.comparing(feature -> -Math.abs(feature.coefficient())));
     return features;
   }
 
-  private void print(double norm, List<Feature> features, PrintWriter out) {
+  private void print(double norm, List<Decomposition.Feature> features, PrintWriter out) {
     out.println(
         "%s: norm %s, read against the %s%s, sign kept"
             .formatted(directions, Tables.number(norm), readout, normalize == Normalize.unit ? " (unit rows)" : ""));
@@ -169,11 +167,11 @@ final class Project implements Callable<Integer> {
     }
   }
 
-  private static void table(List<Feature> features, PrintWriter out) {
+  private static void table(List<Decomposition.Feature> features, PrintWriter out) {
     boolean isLabelled = features.stream().anyMatch(feature -> feature.label() != null);
     List<String> header = List.of("feature", "coefficient", "cosine", "label");
     List<List<String>> rows = new ArrayList<>();
-    for (Feature feature : features) {
+    for (Decomposition.Feature feature : features) {
       rows.add(
           List.of(
               String.valueOf(feature.index()),

@@ -50,7 +50,7 @@ final class Report {
 
   /** Nor can a label stand for a place of the template. */
   private static String safe(JsonObject figures) {
-    return SAFE.toJson(figures).replace("/*", "\\/*");
+    return SAFE.toJson(figures).replace("/*", "\\u002f*");
   }
 
   private static String resource(String name) throws IOException {

@@ -136,12 +136,28 @@ class FailureTest {
 
   @Test
   void helpVersionAndCompletion() {
-    for (String command : List.of("demo", "devices", "info", "encode", "decode", "project")) {
+    for (String command : List.of("demo", "devices", "info", "encode", "decode", "project", "decompose", "diagnose")) {
       Run help = Run.of(command, "--help");
       assertEquals(0, help.exitCode());
       assertTrue(help.out().contains("--json"), help.out());
     }
     assertTrue(Run.of("--version").out().startsWith("sae4j "));
     assertTrue(Run.of("generate-completion").out().contains("complete -F _complete_sae4j"));
+  }
+
+  @Test
+  void directionsThatCannotBeDecomposed() throws IOException {
+    Path v = TestFiles.npy(folder.resolve("v.npy"), "(2,)", 1, 2);
+    Path nan = TestFiles.npy(folder.resolve("nan.npy"), "(2,)", 1, Float.NaN);
+    Path five = TestFiles.npy(folder.resolve("five.npy"), "(5,)", 1, 2, 3, 4, 5);
+    for (String command : List.of("decompose", "diagnose")) {
+      assertMisused("--atoms must be 1 to d_out = 2, got 3", command, "--sae", sae, "--vector", v, "--atoms", 3);
+      assertMisused("--atoms must be 1 to d_out = 2, got 0", command, "--sae", sae, "--vector", v, "--atoms", 0);
+      assertMisused("--method", command, "--sae", sae, "--vector", v, "--method", "magic");
+      assertFails("must be finite", command, "--sae", sae, "--vector", nan, "--atoms", 2);
+      assertFails("5", command, "--sae", sae, "--vector", five, "--atoms", 2);
+    }
+    assertFails("is a folder", "diagnose", "--sae", sae, "--vector", v, "--atoms", 2, "--report", folder);
+    assertMisused("--negative", "diagnose", "--sae", sae, "--vector", v, "--atoms", 2, "--positive", x);
   }
 }

@@ -207,4 +207,104 @@ class JsonContractTest {
     assertEquals("canonical", canonical.get("screen").getAsString());
     assertEquals(-1, Files.mismatch(one, other));
   }
+
+  private static final String DECOMPOSITION =
+      "method atoms non_negative stop vector_norm cosine explained_variance residual_norm negative_share negative_energy"
+          + " worst_coherence features";
+
+  @Test
+  void decompose() {
+    String vector = demo.resolve("steering_vectors.safetensors") + "#formality";
+    JsonObject signed =
+        Run.json("decompose", "--sae", demo, "--vector", vector, "--atoms", 8, "--labels", demo.resolve("labels.jsonl.gz"));
+    assertFields(signed, DECOMPOSITION);
+    assertEquals("omp", signed.get("method").getAsString());
+    assertEquals("atoms", signed.get("stop").getAsString());
+    assertEquals(8, signed.getAsJsonArray("features").size());
+    double before = Double.POSITIVE_INFINITY;
+    for (JsonElement feature : signed.getAsJsonArray("features")) {
+      assertFields(feature, "index coefficient cosine label");
+      double size = Math.abs(feature.getAsJsonObject().get("coefficient").getAsDouble());
+      assertTrue(size <= before);
+      before = size;
+    }
+    for (String method : List.of("omp", "gradient", "matching", "l1")) {
+      JsonObject positive =
+          Run.json("decompose", "--sae", demo, "--vector", vector, "--atoms", 8, "--method", method, "--non-negative");
+      assertEquals(method, positive.get("method").getAsString());
+      assertTrue(positive.get("non_negative").getAsBoolean());
+      assertEquals(0, positive.get("negative_share").getAsDouble());
+    }
+  }
+
+  @Test
+  void decomposeManyAgreesWithOneByOne() {
+    Path file = folder.resolve("d.npz");
+    Path x = demo.resolve("activations.npy");
+    JsonObject many = Run.json("decompose", "--sae", demo, "--in", x, "--out", file, "--atoms", 3);
+    assertEquals(512, many.get("n").getAsInt());
+    JsonArray one = Run.json("decompose", "--sae", demo, "--vector", x + "#[7]", "--atoms", 3).getAsJsonArray("features");
+    try (CodesReader reader = CodesReader.open(file);
+        SparseCodes codes = new SparseCodes()) {
+      assertEquals(512, reader.read(codes, 512));
+      assertEquals(3, codes.rowOffsets().get(8) - codes.rowOffsets().get(7));
+      for (JsonElement element : one) {
+        JsonObject feature = element.getAsJsonObject();
+        boolean isFound = false;
+        for (long i = codes.rowOffsets().get(7); i < codes.rowOffsets().get(8); i++) {
+          isFound |=
+              codes.indices().get(i) == feature.get("index").getAsInt()
+                  && codes.values().get(i) == feature.get("coefficient").getAsFloat();
+        }
+        assertTrue(isFound, feature.toString());
+      }
+    }
+  }
+
+  @Test
+  void diagnose() {
+    Path x = demo.resolve("activations.npy");
+    JsonObject d =
+        Run.json(
+            "diagnose", "--sae", demo, "--vector", demo.resolve("steering_vectors.safetensors") + "#question",
+            "--activations", x, "--positive", x, "--negative", x, "--labels", demo.resolve("labels.jsonl.gz"));
+    assertFields(
+        d,
+        "vector_norm activation_norm norm_ratio zero_vector plain_encode bias_jaccard reconstruction_cosine"
+            + " reconstruction_cosine_with_b_dec scale_sweep negative_projections lost_negative_energy spurious_antipodal"
+            + " decomposition decomposition_non_negative difference_of_encodings stability findings");
+    assertFields(d.get("activation_norm"), "mean p01 p99");
+    assertFields(d.getAsJsonArray("plain_encode").get(0), "index value bias_share label");
+    assertFields(d.getAsJsonArray("scale_sweep").get(0), "scale l0 bias_jaccard cosine");
+    assertFields(d.getAsJsonArray("negative_projections").get(0), "index coefficient cosine label");
+    assertFields(d.get("decomposition"), DECOMPOSITION);
+    assertFields(d.get("decomposition_non_negative"), DECOMPOSITION);
+    assertFields(d.get("stability"), "k_minus k_plus perturbed");
+    assertEquals(32, d.getAsJsonObject("decomposition").get("atoms").getAsInt());
+    assertEquals(0, d.getAsJsonArray("difference_of_encodings").size(), "a difference with itself");
+    assertTrue(d.getAsJsonArray("findings").size() <= 8);
+    assertEquals(
+        d.get("norm_ratio").getAsDouble(),
+        d.get("vector_norm").getAsDouble() / d.getAsJsonObject("activation_norm").get("mean").getAsDouble(),
+        1e-12);
+    JsonObject alone = Run.json("diagnose", "--sae", demo, "--vector", x + "#[3]");
+    assertTrue(alone.get("activation_norm").isJsonNull());
+    assertTrue(alone.get("norm_ratio").isJsonNull());
+    assertTrue(alone.get("difference_of_encodings").isJsonNull());
+  }
+
+  @Test
+  void aZeroVectorHasAClearAnswer() throws IOException {
+    Path sae = TestFiles.reluSae(folder.resolve("relu"));
+    Path zero = TestFiles.npy(folder.resolve("zero.npy"), "(2,)", 0, 0);
+    Path report = folder.resolve("zero.html");
+    JsonObject d = Run.json("diagnose", "--sae", sae, "--vector", zero, "--atoms", 2, "--report", report);
+    assertEquals("The vector is zero: it has no direction, and there is nothing to decompose.", d.getAsJsonArray("findings").get(0).getAsString());
+    assertEquals(1, d.getAsJsonArray("findings").size());
+    assertTrue(d.getAsJsonObject("decomposition").get("cosine").isJsonNull());
+    assertTrue(Files.size(report) > 100_000);
+    JsonObject nothing = Run.json("decompose", "--sae", sae, "--vector", zero, "--atoms", 2);
+    assertEquals(0, nothing.get("atoms").getAsInt());
+    assertEquals("residual", nothing.get("stop").getAsString());
+  }
 }

@@ -14,6 +14,7 @@ import dev.sae4j.Projection;
 import dev.sae4j.SaeWeights;
 import dev.sae4j.SparseAutoencoder;
 import dev.sae4j.SparseCodes;
+import dev.sae4j.internal.Sums;
 import dev.sae4j.io.ActivationReader;
 import dev.sae4j.io.SaeReader;
 import java.io.IOException;
@@ -27,12 +28,15 @@ import java.util.TreeMap;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** The demo's SAE against figures that NumPy made of it in float64 (oracle_bf16.json). */
 class OracleTest {
   private static final double TOLERANCE = 2e-5;
+
+  @TempDir private Path folder;
 
   private static JsonObject oracle;
   private static Path demo;
@@ -98,25 +102,25 @@ class OracleTest {
   void plainEncodeOfSteeringVectors(String name) {
     float[] v = vector(name);
     JsonObject expected = steering(name);
-    assertEquals(expected.get("norm").getAsDouble(), Vectors.norm(v), TOLERANCE);
+    assertEquals(expected.get("norm").getAsDouble(), Sums.norm(v), TOLERANCE);
     JsonObject plain = expected.getAsJsonObject("encode");
     try (SparseCodes codes = sae.encode(v)) {
       assertEquals(plain.get("L0").getAsLong(), codes.nnz());
       assertPairs(plain.getAsJsonArray("top20"), strongest(codes));
-      double cosine = Vectors.cosine(v, sae.decodeDirection(codes));
+      double cosine = Sums.cosine(v, sae.decodeDirection(codes));
       assertEquals(plain.get("cos_v_decode_without_b_dec").getAsDouble(), codes.nnz() == 0 ? 0 : cosine, TOLERANCE);
-      assertEquals(plain.get("cos_v_decode_with_b_dec").getAsDouble(), Vectors.cosine(v, sae.decode(codes)), TOLERANCE);
+      assertEquals(plain.get("cos_v_decode_with_b_dec").getAsDouble(), Sums.cosine(v, sae.decode(codes)), TOLERANCE);
     }
-    try (SparseCodes codes = sae.encode(Vectors.scaled(v, -1))) {
+    try (SparseCodes codes = sae.encode(Sums.scaled(v, -1))) {
       assertPairs(plain.getAsJsonArray("encode(-v)_top20"), strongest(codes));
     }
     JsonObject scaled = expected.getAsJsonObject("encode_scaled_to_mean_norm");
-    float[] toMean = Vectors.scaled(v, scaled.get("factor").getAsDouble());
+    float[] toMean = Sums.scaled(v, scaled.get("factor").getAsDouble());
     try (SparseCodes codes = sae.encode(toMean)) {
       assertEquals(scaled.get("L0").getAsLong(), codes.nnz());
       assertPairs(scaled.getAsJsonArray("top20"), strongest(codes));
       assertEquals(
-          scaled.get("cos_v_decode_without_b_dec").getAsDouble(), Vectors.cosine(v, sae.decodeDirection(codes)), TOLERANCE);
+          scaled.get("cos_v_decode_without_b_dec").getAsDouble(), Sums.cosine(v, sae.decodeDirection(codes)), TOLERANCE);
     }
   }
 
@@ -186,8 +190,8 @@ class OracleTest {
 
   @Test
   void demo() {
-    JsonObject demo = Run.json("demo");
-    for (String field : List.of("encode", "decode", "project", "vectors")) {
+    JsonObject demo = Run.json("demo", "--report", folder.resolve("r.html"));
+    for (String field : List.of("encode", "decode", "project", "diagnose", "vectors")) {
       assertTrue(demo.has(field), field);
     }
     assertEquals(512, demo.getAsJsonObject("encode").get("n").getAsInt());
@@ -214,10 +218,56 @@ class OracleTest {
 
   @Test
   void demoForPeople() {
-    Run run = Run.of("demo", "--device", "cpu");
+    Run run = Run.of("demo", "--device", "cpu", "--report", folder.resolve("r.html"));
     assertEquals("", run.err());
     assertEquals(0, run.exitCode());
     assertTrue(run.out().contains("16 of 20"), run.out());
     assertTrue(run.out().contains("science_sport"), run.out());
+    assertTrue(run.out().contains("Signs matter"), run.out());
+    assertTrue(Files.exists(folder.resolve("r.html")));
+  }
+
+  /** Every figure of a diagnosis that the oracle has under the same definition. */
+  @Test
+  void diagnosis() {
+    for (String name : oracle.getAsJsonObject("steering").keySet()) {
+      JsonObject expected = steering(name);
+      JsonObject d =
+          Run.json(
+              "diagnose", "--sae", demo, "--vector", demo.resolve("steering_vectors.safetensors") + "#" + name, "--atoms", 16);
+      assertEquals(expected.get("norm").getAsDouble(), d.get("vector_norm").getAsDouble(), TOLERANCE);
+      JsonObject plain = expected.getAsJsonObject("encode");
+      assertEquals(plain.get("L0").getAsInt(), d.getAsJsonArray("plain_encode").size());
+      JsonElement jaccard = plain.get("jaccard_top20_with_zero_vector");
+      assertEquals(jaccard.isJsonNull(), d.get("bias_jaccard").isJsonNull());
+      if (!d.get("reconstruction_cosine").isJsonNull()) {
+        assertClose(plain, "cos_v_decode_without_b_dec", d, "reconstruction_cosine");
+      }
+      assertClose(plain, "cos_v_decode_with_b_dec", d, "reconstruction_cosine_with_b_dec");
+      assertClose(expected.getAsJsonObject("signed_projection"), "negative_energy_share_all", d, "lost_negative_energy");
+      assertDecomposition(expected.getAsJsonObject("omp16_signed"), d.getAsJsonObject("decomposition"));
+      assertDecomposition(expected.getAsJsonObject("omp16_nonnegative_nnls"), d.getAsJsonObject("decomposition_non_negative"));
+      assertEquals(0, d.getAsJsonArray("spurious_antipodal").size(), "no decoder pair of these codes is that antipodal");
+    }
+  }
+
+  private static void assertDecomposition(JsonObject expected, JsonObject got) {
+    assertEquals(expected.get("n").getAsInt(), got.get("atoms").getAsInt());
+    assertClose(expected, "cos", got, "cosine");
+    assertClose(expected, "explained_variance", got, "explained_variance");
+    assertClose(expected, "negative_energy_share", got, "negative_energy");
+    // The oracle takes products for cosines; bfloat16 rows are not quite of unit length.
+    assertEquals(
+        expected.get("max_abs_coherence_in_support").getAsDouble(), got.get("worst_coherence").getAsDouble(), 1e-3);
+    double share = expected.get("negative_coefficients").getAsDouble() / expected.get("n").getAsDouble();
+    assertEquals(share, got.get("negative_share").getAsDouble(), 1e-12);
+    for (int k = 0; k < expected.get("n").getAsInt(); k++) {
+      JsonObject feature = got.getAsJsonArray("features").get(k).getAsJsonObject();
+      assertEquals(expected.getAsJsonArray("support").get(k).getAsInt(), feature.get("index").getAsInt());
+    }
+  }
+
+  private static void assertClose(JsonObject expected, String expectedField, JsonObject got, String field) {
+    assertEquals(expected.get(expectedField).getAsDouble(), got.get(field).getAsDouble(), TOLERANCE, field);
   }
 }

@@ -1,12 +1,12 @@
-package dev.sae4j;
+package dev.sae4j.internal;
 
 import org.bytedeco.javacpp.FloatPointer;
 
-/** Sums in double over float32 vectors. */
-final class Sums {
+/** Sums in double over float32 vectors. Not part of the API. */
+public final class Sums {
   private Sums() {}
 
-  static double dot(float[] a, float[] b) {
+  public static double dot(float[] a, float[] b) {
     double sum = 0;
     for (int i = 0; i < a.length; i++) {
       sum += (double) a[i] * b[i];
@@ -14,16 +14,16 @@ final class Sums {
     return sum;
   }
 
-  static double norm(float[] v) {
+  public static double norm(float[] v) {
     return Math.sqrt(dot(v, v));
   }
 
   /** NaN if one of them is zero. */
-  static double cosine(float[] a, float[] b) {
+  public static double cosine(float[] a, float[] b) {
     return dot(a, b) / (norm(a) * norm(b));
   }
 
-  static double distance(float[] a, float[] b) {
+  public static double distance(float[] a, float[] b) {
     double sum = 0;
     for (int i = 0; i < a.length; i++) {
       double difference = (double) a[i] - b[i];
@@ -32,7 +32,7 @@ final class Sums {
     return Math.sqrt(sum);
   }
 
-  static float[] scaled(float[] v, double factor) {
+  public static float[] scaled(float[] v, double factor) {
     float[] scaled = new float[v.length];
     for (int i = 0; i < v.length; i++) {
       scaled[i] = (float) (factor * v[i]);
@@ -41,9 +41,14 @@ final class Sums {
   }
 
   /** Row of a matrix [rows, d]. */
-  static float[] row(FloatPointer matrix, long row, int d) {
+  public static float[] row(FloatPointer matrix, long row, int d) {
     float[] values = new float[d];
-    matrix.getPointer(FloatPointer.class, row * d).get(values);
+    row(matrix, row, values);
     return values;
+  }
+
+  /** Row of a matrix [rows, into.length]. */
+  public static void row(FloatPointer matrix, long row, float[] into) {
+    matrix.getPointer(FloatPointer.class, row * into.length).get(into);
   }
 }
