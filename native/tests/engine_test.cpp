@@ -219,6 +219,43 @@ TEST(eight_threads_share_a_model) {
   sae_close(model);
 }
 
+// Every method, between guard pages: the same bits for one thread and three, alone and in a batch, screened and not.
+TEST(pursuits_agree_and_stay_within_their_arrays) {
+  const int64_t d = 37, n = 40;
+  Sae sae(5, d, 150);
+  Guarded<float> v(n * d);
+  Random random;
+  for (int64_t i = 0; i < v.size(); ++i) v[i] = random.normal();
+  for (int64_t i = 0; i < d; ++i) v[3 * d + i] = 0;
+  for (int64_t i = 0; i < d; ++i) sae.w_dec[20 * d + i] = sae.w_dec[5 * d + i], sae.w_dec[7 * d + i] = 0;
+  sae_model* one = sae.open(1, "canonical");
+  sae_model* three = sae.open(3, "sgemm");
+  for (const sae_method method : {SAE_METHOD_OMP, SAE_METHOD_GRADIENT, SAE_METHOD_MATCHING, SAE_METHOD_L1}) {
+    for (const int non_negative : {0, 1}) {
+      Codes expected, got, single;
+      const auto pursue = [&](sae_model* model, const float* from, int64_t rows, sae_codes* codes) {
+        return sae_pursue(model, from, rows, method, non_negative, 60, 1e-6, 0, 0.1, codes);
+      };
+      CHECK(pursue(one, v.data(), n, expected) == SAE_OK, "%s", sae_last_error());
+      CHECK(pursue(three, v.data(), n, got) == SAE_OK, "%s", sae_last_error());
+      CHECK(same_codes(expected, got).empty(), "method %d: %s", method, same_codes(expected, got).c_str());
+      CHECK(sae_codes_stop(got, 3) == SAE_STOP_RESIDUAL, "stop %d of a zero row", sae_codes_stop(got, 3));
+      CHECK(sae_codes_stop(got, n) == SAE_STOP_NONE, "a stop beyond the rows");
+      CHECK(sae_codes_nnz(got) > n, "nothing was found");
+      CHECK(pursue(one, v.data() + (n - 1) * d, 1, single) == SAE_OK, "%s", sae_last_error());
+      const int64_t first = sae_codes_row_offsets(got)[n - 1], count = sae_codes_nnz(got) - first;
+      CHECK(sae_codes_nnz(single) == count, "%lld atoms alone, %lld in a batch", static_cast<long long>(sae_codes_nnz(single)),
+            static_cast<long long>(count));
+      for (int64_t k = 0; k < count; ++k) {
+        CHECK(sae_codes_indices(single)[k] == sae_codes_indices(got)[first + k], "another atom");
+        CHECK(bits(sae_codes_values(single)[k]) == bits(sae_codes_values(got)[first + k]), "another coefficient");
+      }
+    }
+  }
+  sae_close(one);
+  sae_close(three);
+}
+
 TEST(bad_arguments_are_named) {
   Sae sae(5, 6, 7);
   sae_model* model = sae.open(1);

@@ -35,7 +35,7 @@ public final class Ratios {
     StringBuilder table = new StringBuilder();
     line(table, "benchmark", "shape", "n", "time", "error", "rate", "ratio");
     for (Measurement m : run) {
-      line(table, m.group + "." + m.name, text(m.shape), text(m.n), time(m.nanos), error(m.errorShare), m.rate, ratio(m, run));
+      line(table, m.group + "." + m.name, text(m.shape), text(m.n), time(m.nanos), error(m.errorShare), rate(m), ratio(m, run));
     }
     return table.toString();
   }
@@ -57,6 +57,11 @@ public final class Ratios {
         number(primary.get("scoreError")) / score,
         rate(result),
         secondary(result, "gc.alloc.rate.norm"));
+  }
+
+  /** The profiler counts one product a call; a pursuit makes one for each atom. */
+  private static String rate(Measurement m) {
+    return m.group.equals("Pursue") && !m.name.equals("project") ? "" : m.rate;
   }
 
   private static String param(JsonObject result, String name) {
@@ -106,12 +111,28 @@ public final class Ratios {
       double speedUp = find(run, m, "gatherRowByRow", m.n) / m.nanos;
       return Double.isNaN(speedUp) ? "" : format("%.2f times as fast as gatherRowByRow", speedUp);
     }
+    if (m.group.equals("Pursue")) {
+      return pursueRatio(m, run);
+    }
     if ("1".equals(m.n)) {
       double share = find(run, m, "readRoof", null) / m.nanos;
       return Double.isNaN(share) ? "" : format("%.0f %% of readRoof", 100 * share);
     }
     double ratio = m.nanos / find(run, m, "sgemm", m.n);
     return Double.isNaN(ratio) ? "" : format("%.2f of the time of sgemm", ratio);
+  }
+
+  /** One direction in projections of one, many beside as many single calls. */
+  private static String pursueRatio(Measurement m, List<Measurement> run) {
+    if (m.name.equals("project")) {
+      return "";
+    }
+    if ("1".equals(m.n)) {
+      double projections = m.nanos / find(run, m, "project", "1");
+      return Double.isNaN(projections) ? "" : format("%.1f times project", projections);
+    }
+    double speedUp = Integer.parseInt(m.n) * find(run, m, m.name, "1") / m.nanos;
+    return Double.isNaN(speedUp) ? "" : format("%.1f times as fast as %s single calls", speedUp, m.n);
   }
 
   /** The time of another benchmark of the same class and shape; NaN if it was not run. */
