@@ -20,7 +20,7 @@ import java.util.function.IntFunction;
  * @param explainedVariance 1 - ||v - sum||^2 / ||v||^2
  * @param residualNorm ||v - sum||
  * @param negativeShare how many of the coefficients are negative
- * @param negativeEnergy the share of negative coefficients in the sum of squared ones
+ * @param negativeEnergy sum of (a_j ||d_j||)^2 over the negative a_j, as a share of that over all
  * @param worstCoherence the largest |cosine| of two of the features' decoder rows; NaN for fewer than two
  * @param features by descending |coefficient|
  */
@@ -64,21 +64,25 @@ public record Decomposition(
     List<Feature> features = new ArrayList<>();
     List<float[]> rows = new ArrayList<>();
     float[] sum;
+    double energy = 0;
+    double negativeEnergy = 0;
     String stop;
     try (SparseCodes codes = sae.pursue(v, how)) {
       for (long i = 0; i < codes.nnz(); i++) {
         int index = codes.indices().get(i);
         float[] row = Sums.row(weights.wDec(), index, v.length);
         rows.add(row);
-        features.add(new Feature(index, codes.values().get(i), Sums.cosine(v, row), labels.apply(index)));
+        float coefficient = codes.values().get(i);
+        double size = coefficient * Sums.norm(row);
+        energy += size * size;
+        negativeEnergy += coefficient < 0 ? size * size : 0;
+        features.add(new Feature(index, coefficient, Sums.cosine(v, row), labels.apply(index)));
       }
       sum = sae.decodeDirection(codes);
       stop = codes.stop(0).name().toLowerCase(Locale.ROOT);
     }
     double residual = Sums.distance(v, sum);
-    double energy = features.stream().mapToDouble(f -> (double) f.coefficient() * f.coefficient()).sum();
-    List<Feature> negative = features.stream().filter(f -> f.coefficient() < 0).toList();
-    double negativeEnergy = negative.stream().mapToDouble(f -> (double) f.coefficient() * f.coefficient()).sum();
+    long negative = features.stream().filter(f -> f.coefficient() < 0).count();
     features.sort(Feature.STRONGEST);
     return new Decomposition(
         how.method().name().toLowerCase(Locale.ROOT),
@@ -89,7 +93,7 @@ public record Decomposition(
         Sums.cosine(v, sum),
         norm == 0 ? Double.NaN : 1 - residual * residual / (norm * norm),
         residual,
-        features.isEmpty() ? Double.NaN : (double) negative.size() / features.size(),
+        features.isEmpty() ? Double.NaN : (double) negative / features.size(),
         features.isEmpty() ? Double.NaN : negativeEnergy / energy,
         worstCoherence(rows),
         List.copyOf(features));

@@ -264,22 +264,24 @@ public record Diagnosis(
       return lost / all;
     }
 
-    /** Of each active feature the row that opposes it most, if v projects negatively on that one. */
+    /** Of each active feature the row that opposes it most, among those on which v projects negatively. */
     private List<Antipode> antipodes() {
       List<Antipode> antipodes = new ArrayList<>();
       float[] projections = sae.projectDense(v, Projection.Readout.DECODER, false);
-      try (SparseCodes codes = sae.encode(v);
-          SparseCodes neighbours = new SparseCodes()) {
+      try (SparseCodes codes = sae.encode(v)) {
         for (long i = 0; i < codes.nnz(); i++) {
           int active = codes.indices().get(i);
           float[] row = Sums.row(weights.wDec(), active, v.length);
-          sae.project(row, Projection.topPerSign(1).withUnit(true), neighbours);
-          for (long k = 0; k < neighbours.nnz(); k++) {
-            int opposed = neighbours.indices().get(k);
-            double cosine = neighbours.values().get(k) / Sums.norm(row);
-            if (cosine <= ANTIPODAL && projections[opposed] < 0) {
-              antipodes.add(new Antipode(active, opposed, cosine, labels.apply(active)));
+          double norm = Sums.norm(row);
+          float[] neighbours = sae.projectDense(row, Projection.Readout.DECODER, true);
+          int opposed = -1;
+          for (int j = 0; j < neighbours.length; j++) {
+            if (projections[j] < 0 && (opposed < 0 || neighbours[j] < neighbours[opposed])) {
+              opposed = j;
             }
+          }
+          if (opposed >= 0 && neighbours[opposed] / norm <= ANTIPODAL) {
+            antipodes.add(new Antipode(active, opposed, neighbours[opposed] / norm, labels.apply(active)));
           }
         }
       }
@@ -399,7 +401,7 @@ public record Diagnosis(
     private static void plain(Diagnosis d, List<String> findings) {
       double signed = d.decomposition().cosine();
       if (d.plainEncode().isEmpty()) {
-        findings.add("A plain encode is silent: no feature is active.");
+        findings.add("A plain encode is silent: 0 features are active.");
       } else if (d.reconstructionCosine() < signed - BETTER) {
         findings.add(
             say(
