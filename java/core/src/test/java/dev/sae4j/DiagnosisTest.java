@@ -130,7 +130,7 @@ class DiagnosisTest {
     TestSae silent = axes();
     Arrays.fill(silent.offset, -100);
     List<String> findings = diagnose(silent, new float[] {1, 2, 0, 0}, null, null, null).findings();
-    assertSaid(findings, "silent: no feature is active");
+    assertSaid(findings, "silent: 0 features are active");
     assertFalse(findings.stream().anyMatch(finding -> finding.contains("encoder bias")), findings.toString());
 
     TestSae biased = axes();

@@ -13,7 +13,7 @@ import java.util.List;
 import java.util.function.Consumer;
 import org.junit.jupiter.api.Test;
 
-/** A diagnosis of small SAEs worked out by hand, and each finding with figures that bear it out and with figures that don't. */
+/** Each finding alone, just beyond its figure and just short of it; and the figures that {@link DiagnosisTest} leaves out. */
 class FindingsTest {
   // ---- figures
 
@@ -106,25 +106,6 @@ class FindingsTest {
     }
     assertEquals(new Diagnosis.ActivationNorm(50, 1, 99), Diagnosis.ActivationNorm.of(norms));
     assertEquals(new Diagnosis.ActivationNorm(3, 3, 3), Diagnosis.ActivationNorm.of(new double[] {3}));
-  }
-
-  @Test
-  void zeroVector() {
-    Diagnosis d = diagnose(antipodal(), Pursuit.omp(2), 0, 0, 0);
-    assertEquals(List.of("The vector is zero: it has no direction, and there is nothing to decompose."), d.findings());
-    assertEquals(0, d.decomposition().atoms());
-    assertTrue(Double.isNaN(d.decomposition().cosine()));
-    assertTrue(Double.isNaN(d.lostNegativeEnergy()));
-    assertTrue(Double.isNaN(d.stability().perturbed()));
-  }
-
-  @Test
-  void badArguments() {
-    Pursuit how = Pursuit.omp(1);
-    assertThrows(IllegalArgumentException.class, () -> diagnose(antipodal(), how, 1, 2));
-    assertThrows(IllegalArgumentException.class, () -> diagnose(antipodal(), how, 1, 2, 3, 4, 5, 6));
-    assertThrows(IllegalArgumentException.class, () -> diagnose(antipodal(), how, 1, Float.NaN, 3));
-    assertThrows(IllegalArgumentException.class, () -> diagnose(new TestSae(3, 4, 5), how, 1, 2, 3), "a transcoder");
   }
 
   // ---- findings
