@@ -344,8 +344,10 @@ public record Diagnosis(
     }
 
     private double stays(Set<Integer> support, float[] direction, long atoms) {
-      Pursuit other =
-          new Pursuit(how.method(), false, Math.max(1, atoms), how.residual(), how.gain(), how.penalty());
+      if (support.isEmpty() || atoms < 1) {
+        return Double.NaN;
+      }
+      Pursuit other = new Pursuit(how.method(), false, atoms, how.residual(), how.gain(), how.penalty());
       Set<Integer> both = new LinkedHashSet<>();
       try (SparseCodes codes = sae.pursue(direction, other)) {
         for (long i = 0; i < codes.nnz(); i++) {
@@ -353,7 +355,7 @@ public record Diagnosis(
         }
       }
       both.retainAll(support);
-      return support.isEmpty() ? Double.NaN : (double) both.size() / support.size();
+      return (double) both.size() / support.size();
     }
   }
 
