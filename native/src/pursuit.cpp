@@ -165,14 +165,11 @@ class Row {
     return place;
   }
 
-  // Back to the coefficients before a step, and to the atoms that were there.
+  // Back to the coefficients before a step, and to the atoms that were there: the last thing before the row ends.
   void forget(const std::vector<double>& z) {
     z_ = z;
     atoms_.resize(z.size());
     norms_.resize(z.size());
-    if (gram_.size() > z.size()) gram_.resize(z.size());
-    if (cholesky_.size() > z.size()) cholesky_.resize(z.size());
-    if (b_.size() > z.size()) b_.resize(z.size());
   }
 
   // r = v - sum a_j d_j, in the order in which the atoms came.
@@ -186,84 +183,138 @@ class Row {
 
   // The exact minimum over the atoms chosen so far, the new one included. False if it says nothing new.
   bool fit(size_t place, int sign) {
-    std::vector<double> gram_row;
-    for (size_t j = 0; j <= place; ++j) gram_row.push_back(j == place ? 1 : dot(row(place), row(j), d_) / (norms_[place] * norms_[j]));
-    gram_.push_back(gram_row);
-    b_.push_back(dot(v_, row(place), d_) / norms_[place]);
-    if (how_.method == SAE_METHOD_L1 || how_.non_negative) {
-      fit_signed(place, sign);
-      return true;
+    gram_.emplace_back();
+    for (size_t j = 0; j <= place; ++j) {
+      gram_[place].push_back(j == place ? 1 : dot(row(place), row(j), d_) / (norms_[place] * norms_[j]));
     }
-    if (extend_cholesky(gram_row, cholesky_) < kSmallestPivot) return false;
-    z_ = b_;
-    solve_cholesky(cholesky_, z_);
+    b_.push_back(dot(v_, row(place), d_) / norms_[place]);
+    signs_.push_back(0);
+    if (how_.method == SAE_METHOD_L1 || how_.non_negative) return fit_signed(place, sign);
+    if (!enter(place, sign)) return false;
+    z_ = optimum();
     return true;
   }
 
   // The minimum of |v - sum z u|^2 / 2 + lambda sum |z| by an active set: non-negative least squares (Lawson & Hanson 1974) where
   // lambda is 0, feature-sign search (Lee et al. 2006) where it is not. Within one choice of signs the problem is a linear
-  // system; a step towards its solution ends where a coefficient would change its sign, and that atom leaves.
-  void fit_signed(size_t entering, int sign) {
+  // system; a step towards its solution ends where a coefficient would change its sign, and that atom leaves. False if the new
+  // atom can't enter.
+  bool fit_signed(size_t entering, int sign) {
     const size_t count = z_.size();
-    std::vector<int> signs(count, 0);  // 0: not in the active set
-    std::vector<bool> dependent(count, false);
-    for (size_t i = 0; i < count; ++i) signs[i] = (z_[i] > 0) - (z_[i] < 0);
-    signs[entering] = sign;
+    if (!enter_or_exchange(entering, sign)) return false;
+    std::vector<bool> refused(count, false);  // their violation was rounding
     for (size_t round = 0; round < 10 * count + 10; ++round) {
-      std::vector<size_t> active;
-      Triangle l;
-      for (size_t i = 0; i < count; ++i) {
-        if (signs[i] == 0) continue;
-        active.push_back(i);
-        std::vector<double> gram_row;
-        for (const size_t j : active) gram_row.push_back(element(gram_, i, j));
-        if (extend_cholesky(gram_row, l) >= kSmallestPivot) continue;
-        l.pop_back();
-        active.pop_back();
-        signs[i] = 0;
-        z_[i] = 0;
-        dependent[i] = true;
-      }
-      std::vector<double> solution;
-      for (const size_t i : active) solution.push_back(b_[i] - lambda_ * signs[i]);
-      solve_cholesky(l, solution);
-      double part = 1;
-      size_t leaving = count;
-      for (size_t k = 0; k < active.size(); ++k) {
-        const size_t i = active[k];
-        if (solution[k] * signs[i] > 0) continue;
-        const double to_zero = z_[i] == 0 ? 0 : z_[i] / (z_[i] - solution[k]);
-        if (leaving == count || to_zero < part) {
-          part = to_zero;
-          leaving = i;
-        }
-      }
-      for (size_t k = 0; k < active.size(); ++k) z_[active[k]] += part * (solution[k] - z_[active[k]]);
-      if (leaving < count) {
-        z_[leaving] = 0;
-        signs[leaving] = 0;
+      const std::vector<double> before = z_;
+      const size_t blocking = approach_optimum();
+      if (blocking < active_.size()) {
+        refused[active_[blocking]] = before[active_[blocking]] == 0;  // it entered, and could not move
+        leave(blocking);
         continue;
       }
-      for (size_t k = 0; k < active.size(); ++k) z_[active[k]] = solution[k];
-      const size_t violated = most_violated(signs, dependent);
-      if (violated == count) return;
-      signs[violated] = slope(violated) < 0 ? -1 : 1;
+      const size_t violated = most_violated(refused);
+      if (violated == count) break;
+      if (!enter_or_exchange(violated, slope(violated) < 0 ? -1 : 1)) refused[violated] = true;
     }
+    return true;
+  }
+
+  // Lets an atom take part, on a side: a new last row of the active atoms' factor. False if it depends on them.
+  bool enter(size_t i, int sign) {
+    std::vector<double> gram_row = gram_with_active(i);
+    gram_row.push_back(1);
+    if (!(extend_cholesky(gram_row, cholesky_) >= kSmallestPivot)) {
+      cholesky_.pop_back();
+      return false;
+    }
+    active_.push_back(i);
+    signs_[i] = sign;
+    return true;
+  }
+
+  // Takes an atom out; the rows of the factor behind it are made anew. Their pivots only grow.
+  void leave(size_t place) {
+    const std::vector<size_t> behind(active_.begin() + static_cast<int64_t>(place) + 1, active_.end());
+    z_[active_[place]] = 0;
+    signs_[active_[place]] = 0;
+    active_.resize(place);
+    cholesky_.resize(place);
+    for (const size_t i : behind) {
+      if (!enter(i, signs_[i])) z_[i] = signs_[i] = 0;
+    }
+  }
+
+  // As enter. Under a penalty an atom that depends on the active ones may replace one of them at less cost, although the residual
+  // stays the same: with u_i = sum w_k u_k, z_i grows by t and z_k shrinks by t w_k until the first of them is 0 and leaves.
+  bool enter_or_exchange(size_t i, int sign) {
+    if (enter(i, sign)) return true;
+    if (lambda_ == 0) return false;
+    std::vector<double> w = gram_with_active(i);
+    solve_cholesky(cholesky_, w);
+    size_t first = active_.size();
+    double t = 0;
+    for (size_t k = 0; k < active_.size(); ++k) {
+      if (!(w[k] * sign * signs_[active_[k]] > 0)) continue;
+      const double to_zero = std::fabs(z_[active_[k]] / w[k]);
+      if (first < active_.size() && to_zero >= t) continue;
+      t = to_zero;
+      first = k;
+    }
+    if (first == active_.size()) return false;
+    for (size_t k = 0; k < active_.size(); ++k) z_[active_[k]] -= t * sign * w[k];
+    leave(first);
+    if (!enter(i, sign)) return false;
+    z_[i] = t * sign;
+    return true;
+  }
+
+  std::vector<double> gram_with_active(size_t i) const {
+    std::vector<double> g;
+    for (const size_t j : active_) g.push_back(element(gram_, i, j));
+    return g;
+  }
+
+  // Where the active atoms would be best, whatever the signs that gives.
+  std::vector<double> optimum() const {
+    std::vector<double> solution;
+    for (const size_t i : active_) solution.push_back(b_[i] - lambda_ * signs_[i]);
+    solve_cholesky(cholesky_, solution);
+    return solution;
+  }
+
+  // Goes there as far as the signs allow. The place of the active atom that is first to become 0, or how many there are.
+  size_t approach_optimum() {
+    const std::vector<double> solution = optimum();
+    const size_t active = active_.size();
+    double part = 1;
+    size_t blocking = active;
+    for (size_t k = 0; k < active; ++k) {
+      const double z = z_[active_[k]];
+      if (solution[k] * signs_[active_[k]] > 0) continue;
+      const double to_zero = z == 0 ? 0 : z / (z - solution[k]);
+      if (blocking < active && to_zero >= part) continue;
+      part = to_zero;
+      blocking = k;
+    }
+    for (size_t k = 0; k < active; ++k) {
+      double& z = z_[active_[k]];
+      z = blocking < active ? z + part * (solution[k] - z) : solution[k];
+    }
+    return blocking;
   }
 
   // <r, u_i> of the small problem.
   double slope(size_t i) const {
     double sum = b_[i];
-    for (size_t j = 0; j < z_.size(); ++j) sum -= element(gram_, i, j) * z_[j];
+    for (const size_t j : active_) sum -= element(gram_, i, j) * z_[j];
     return sum;
   }
 
   // Which inactive atom would lower the objective most; count if none.
-  size_t most_violated(const std::vector<int>& signs, const std::vector<bool>& dependent) const {
+  size_t most_violated(const std::vector<bool>& refused) const {
     size_t violated = z_.size();
     double most = lambda_ + kRounding * norm_v_;
     for (size_t i = 0; i < z_.size(); ++i) {
-      if (signs[i] != 0 || dependent[i]) continue;
+      if (signs_[i] != 0 || refused[i]) continue;
       const double value = how_.non_negative ? slope(i) : std::fabs(slope(i));
       if (value > most) {
         most = value;
@@ -275,24 +326,13 @@ class Row {
 
   // One step of iterative refinement: the residual becomes orthogonal to the fitted atoms to the last bits of double.
   void refine() {
-    std::vector<size_t> fitted;
-    Triangle l;
     std::vector<double> change;
-    for (size_t i = 0; i < z_.size(); ++i) {
-      if (z_[i] == 0) continue;
-      fitted.push_back(i);
-      change.push_back(dot(residual_.data(), row(i), d_) / norms_[i]);
-      if (!how_.non_negative) continue;
-      std::vector<double> gram_row;
-      for (const size_t j : fitted) gram_row.push_back(element(gram_, i, j));
-      extend_cholesky(gram_row, l);
+    for (const size_t i : active_) change.push_back(dot(residual_.data(), row(i), d_) / norms_[i]);
+    solve_cholesky(cholesky_, change);
+    for (size_t k = 0; k < active_.size(); ++k) {
+      if (how_.non_negative && !(z_[active_[k]] + change[k] > 0)) return;
     }
-    if (!how_.non_negative && fitted.size() < z_.size()) return;
-    solve_cholesky(how_.non_negative ? l : cholesky_, change);
-    for (size_t k = 0; k < fitted.size(); ++k) {
-      if (how_.non_negative && !(z_[fitted[k]] + change[k] > 0)) return;
-    }
-    for (size_t k = 0; k < fitted.size(); ++k) z_[fitted[k]] += change[k];
+    for (size_t k = 0; k < active_.size(); ++k) z_[active_[k]] += change[k];
     compute_residual();
   }
 
@@ -341,7 +381,9 @@ class Row {
   std::vector<double> z_;       // coefficients of the normalised atoms
   std::vector<double> b_;       // <v, u_j>
   Triangle gram_;               // <u_i, u_j>
-  Triangle cholesky_;           // its factor, for OMP without signs
+  std::vector<int> signs_;      // the side on which an atom takes part in the fit; 0 if it does not
+  std::vector<size_t> active_;  // the atoms that do, in the order in which they came
+  Triangle cholesky_;           // the factor of their part of gram_
 };
 
 double checked_norm(const float* v, int64_t d, int64_t row) {

@@ -274,6 +274,27 @@ class PursuitTest {
     }
   }
 
+  /** Few dimensions, many atoms, half of them repeated: the fits meet dependent atoms at every turn, and must not end there. */
+  @Test
+  void crampedDictionariesAreSolvedToTheEnd() {
+    TestSae sae = new TestSae(3, 5, 40);
+    System.arraycopy(sae.wDec, 0, sae.wDec, 20 * 5, 20 * 5);
+    int n = 3000;
+    float[] v = sae.normal(n * 5);
+    Pursuit l1 = Pursuit.of(Pursuit.Method.L1, 10_000).withPenalty(0.05);
+    try (SparseAutoencoder engine = sae.open(CPU)) {
+      for (Pursuit how : List.of(l1, l1.withNonNegative(true), Pursuit.omp(10_000).withNonNegative(true))) {
+        try (SparseCodes codes = engine.pursue(v, how)) {
+          // 20 random atoms surround the origin of 5 dimensions, so that non-negative sums reach everything
+          Pursuit.Stop end = how.method() == Pursuit.Method.L1 ? Pursuit.Stop.CONVERGED : Pursuit.Stop.RESIDUAL;
+          for (int row = 0; row < n; row++) {
+            assertEquals(end, codes.stop(row), how + ", row " + row + ", seed " + TestSae.SEED);
+          }
+        }
+      }
+    }
+  }
+
   // ---- matching and gradient pursuit, in float64
 
   @Test
