@@ -14,6 +14,7 @@ import java.util.Random;
 import java.util.Set;
 import java.util.function.IntFunction;
 import java.util.stream.Collectors;
+import java.util.stream.DoubleStream;
 
 /**
  * What a direction v is made of, and why a plain encode of it misleads: the account of Mayne, Yang and Mahdi (arXiv
@@ -30,7 +31,7 @@ import java.util.stream.Collectors;
  * @param scaleSweep the plain encode of v times each scale
  * @param negativeProjections &lt;v, d_j&gt;, the most negative first
  * @param lostNegativeEnergy the share of the negative ones in the sum of all squared projections, over all features
- * @param spuriousAntipodal features of the plain encode whose decoder row opposes one that v projects negatively on
+ * @param spuriousAntipodal features of the plain encode whose decoder row opposes one that v projects on more strongly, negatively
  * @param decomposition signed
  * @param decompositionNonNegative the same without negative coefficients
  * @param differenceOfEncodings mean code of the positive activations less that of the negative ones
@@ -62,6 +63,7 @@ public record Diagnosis(
   private static final double ANTIPODAL = -0.7;
 
   private static final double[] SCALES = {0.5, 1, 2, 4, 8, 16, 32};
+  private static final int DENSE_FLOATS = 1 << 22;
   private static final int PERTURBATIONS = 8;
   private static final double PERTURBATION = 0.01; // of the norm
 
@@ -147,14 +149,24 @@ public record Diagnosis(
     return new Diagnoser(weights, sae, v, how, labels).diagnose(activationNorms, positive, negative);
   }
 
-  /** The norms of all rows that a source still has. */
+  /**
+   * The norms of all rows that a source still has.
+   *
+   * @throws IllegalArgumentException if a value is NaN or infinite, naming row and column
+   */
   public static double[] norms(SparseAutoencoder.Rows source, int d) throws IOException {
-    float[] row = new float[d];
-    List<Double> norms = new ArrayList<>();
-    while (source.read(FloatBuffer.wrap(row)) > 0) {
-      norms.add(Sums.norm(row));
+    float[] x = new float[d];
+    DoubleStream.Builder norms = DoubleStream.builder();
+    for (long row = 0; source.read(FloatBuffer.wrap(x)) > 0; row++) {
+      for (int column = 0; column < d; column++) {
+        if (!Float.isFinite(x[column])) {
+          throw new IllegalArgumentException(
+              "activations must be finite, got %s at row %d, column %d".formatted(x[column], row, column));
+        }
+      }
+      norms.add(Sums.norm(x));
     }
-    return norms.stream().mapToDouble(norm -> norm).toArray();
+    return norms.build().toArray();
   }
 
   /** One diagnosis at work. */
@@ -264,29 +276,51 @@ public record Diagnosis(
       return lost / all;
     }
 
-    /** Of each active feature the row that opposes it most, among those on which v projects negatively. */
     private List<Antipode> antipodes() {
-      List<Antipode> antipodes = new ArrayList<>();
-      float[] projections = sae.projectDense(v, Projection.Readout.DECODER, false);
+      float[] lengths = sae.projectDense(v, Projection.Readout.DECODER, true);
+      int[] active;
       try (SparseCodes codes = sae.encode(v)) {
-        for (long i = 0; i < codes.nnz(); i++) {
-          int active = codes.indices().get(i);
-          float[] row = Sums.row(weights.wDec(), active, v.length);
-          double norm = Sums.norm(row);
-          float[] neighbours = sae.projectDense(row, Projection.Readout.DECODER, true);
-          int opposed = -1;
-          for (int j = 0; j < neighbours.length; j++) {
-            if (projections[j] < 0 && (opposed < 0 || neighbours[j] < neighbours[opposed])) {
-              opposed = j;
-            }
-          }
-          if (opposed >= 0 && neighbours[opposed] / norm <= ANTIPODAL) {
-            antipodes.add(new Antipode(active, opposed, neighbours[opposed] / norm, labels.apply(active)));
-          }
+        active = new int[Math.toIntExact(codes.nnz())];
+        codes.indices().get(active);
+      }
+      List<Antipode> antipodes = new ArrayList<>();
+      int chunk = Math.max(1, DENSE_FLOATS / lengths.length); // many rows at once: a ReLU SAE may have thousands active
+      for (int start = 0; start < active.length; start += chunk) {
+        int[] some = Arrays.copyOfRange(active, start, Math.min(active.length, start + chunk));
+        float[] rows = new float[some.length * v.length];
+        for (int i = 0; i < some.length; i++) {
+          System.arraycopy(Sums.row(weights.wDec(), some[i], v.length), 0, rows, i * v.length, v.length);
+        }
+        float[] neighbours = sae.projectDense(rows, Projection.Readout.DECODER, true);
+        for (int i = 0; i < some.length; i++) {
+          addAntipode(some[i], lengths, neighbours, i * lengths.length, antipodes);
         }
       }
       antipodes.sort(Comparator.comparing(Antipode::cosine));
       return antipodes.stream().limit(TOP).toList();
+    }
+
+    /**
+     * The row that opposes an active feature most, among those that v projects on negatively and at least as strongly: else
+     * the active feature is the better account of v.
+     *
+     * @param lengths of v along each row
+     * @param neighbours from an offset on: of the active feature's row along each row
+     */
+    private void addAntipode(int active, float[] lengths, float[] neighbours, int offset, List<Antipode> antipodes) {
+      float strength = lengths[active] * (1 - 1e-5f); // of an exact opposite, rounding must not decide
+      int opposed = -1;
+      for (int j = 0; j < lengths.length; j++) {
+        if (lengths[j] < 0 && -lengths[j] >= strength && (opposed < 0 || neighbours[offset + j] < neighbours[offset + opposed])) {
+          opposed = j;
+        }
+      }
+      if (opposed >= 0) {
+        double cosine = Sums.cosine(Sums.row(weights.wDec(), active, v.length), Sums.row(weights.wDec(), opposed, v.length));
+        if (cosine <= ANTIPODAL) {
+          antipodes.add(new Antipode(active, opposed, cosine, labels.apply(active)));
+        }
+      }
     }
 
     private List<Difference> difference(SparseAutoencoder.Rows positive, SparseAutoencoder.Rows negative) throws IOException {
@@ -455,7 +489,7 @@ public record Diagnosis(
         Antipode worst = d.spuriousAntipodal().get(0);
         findings.add(
             say(
-                "%d of the plain encode's features may be spurious: %d opposes feature %d (cosine %.2f), on which the vector projects negatively.",
+                "%d of the plain encode's features may be spurious: %d opposes feature %d (cosine %.2f), on which the vector projects more strongly, and negatively.",
                 d.spuriousAntipodal().size(), worst.active(), worst.opposes(), worst.cosine()));
       }
     }

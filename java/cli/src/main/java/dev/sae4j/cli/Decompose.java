@@ -8,6 +8,7 @@ import java.io.IOException;
 import java.io.PrintWriter;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.ArgGroup;
 import picocli.CommandLine.Command;
@@ -44,7 +45,7 @@ final class Decompose implements Callable<Integer> {
         many(sae, how, out);
         return 0;
       }
-      Labels labels = model.labels(sae.dSae());
+      Labels labels = model.labels(sae);
       Decomposition result = Decomposition.of(weights, sae, directions.one(sae.dOut()), how, labels::of);
       if (model.json) {
         out.println(Json.of(result));
@@ -59,7 +60,7 @@ final class Decompose implements Callable<Integer> {
   private void many(SparseAutoencoder sae, Pursuit how, PrintWriter out) {
     long n = directions.each(sae, sae.dOut(), "decompose", (v, codes) -> sae.pursue(v, how, codes));
     Many result =
-        new Many(n, how.method().name().toLowerCase(), how.atoms(), nonNegative, directions.out().toString());
+        new Many(n, how.method().name().toLowerCase(Locale.ROOT), how.atoms(), nonNegative, directions.out().toString());
     if (model.json) {
       out.println(Json.of(result));
     } else {

@@ -68,7 +68,7 @@ final class Diagnose implements Callable<Integer> {
     try (SaeWeights weights = model.read();
         SparseAutoencoder sae = model.open(weights)) {
       Pursuit how = options.pursuit(sae.dOut());
-      Labels labels = model.labels(sae.dSae());
+      Labels labels = model.labels(sae);
       float[] v = ActivationReader.readVector(vector, sae.dIn());
       double[] norms = activations == null ? null : norms(activations, sae.dIn());
       Diagnosis diagnosis;
@@ -123,7 +123,10 @@ final class Diagnose implements Callable<Integer> {
               Decomposition.of(weights, sae, v, shorter, j -> null).explainedVariance(),
               Decomposition.of(weights, sae, v, shorter.withNonNegative(true), j -> null).explainedVariance()));
     }
-    String model = "%s, %s, d_in %d, d_sae %d".formatted(sae.info().modelName(), sae.info().architecture(), sae.dIn(), sae.dSae());
+    String known = sae.info().modelName();
+    String model =
+        (known == null ? "" : known + ", ")
+            + "%s, d_in %d, d_sae %d".formatted(sae.info().architecture(), sae.dIn(), sae.dSae());
     Charts charts = new Charts(title, model, curve, norms == null || norms.length == 0 ? null : histogram(norms));
     Report.write(file, json(diagnosis), json(charts));
   }

@@ -4,6 +4,7 @@ import com.google.gson.stream.JsonReader;
 import com.google.gson.stream.JsonToken;
 import com.google.gson.stream.MalformedJsonException;
 import dev.sae4j.SaeException;
+import dev.sae4j.SaeInfo;
 import java.io.BufferedInputStream;
 import java.io.BufferedReader;
 import java.io.EOFException;
@@ -15,7 +16,10 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
+import java.util.Locale;
 import java.util.Map;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.zip.GZIPInputStream;
 import java.util.zip.ZipException;
 
@@ -32,7 +36,18 @@ final class Labels {
     }
   }
 
+  /** The model and the place in it that a line names. */
+  private record Source(String modelId, String layer) {
+    @Override
+    public String toString() {
+      return modelId + "/" + layer;
+    }
+  }
+
+  private static final Pattern NUMBER = Pattern.compile("\\d+");
+
   private final Map<Integer, Label> labels = new HashMap<>();
+  private Source source;
 
   private Labels() {}
 
@@ -77,6 +92,8 @@ final class Labels {
   }
 
   private void add(String line, long dSae, String where) throws IOException {
+    String modelId = null;
+    String layer = null;
     String index = null;
     String description = null;
     String createdAt = null;
@@ -84,6 +101,8 @@ final class Labels {
       json.beginObject();
       while (json.hasNext()) {
         switch (json.nextName()) {
+          case "modelId" -> modelId = text(json);
+          case "layer" -> layer = text(json);
           case "index" -> index = text(json);
           case "description" -> description = text(json);
           case "createdAt" -> createdAt = text(json);
@@ -96,6 +115,11 @@ final class Labels {
     }
     if (index == null || !index.matches("\\d{1,9}") || Integer.parseInt(index) >= dSae) {
       throw new SaeException("%s: index is %s, expected 0 to d_sae - 1 = %d".formatted(where, index, dSae - 1));
+    }
+    Source named = new Source(modelId, layer);
+    source = source == null && modelId != null && layer != null ? named : source;
+    if (modelId != null && layer != null && !named.equals(source)) {
+      throw new SaeException("%s: is of %s, expected labels of one SAE, %s as above".formatted(where, named, source));
     }
     if (description != null && !description.isBlank()) {
       Label label = new Label(description.strip(), createdAt);
@@ -111,6 +135,35 @@ final class Labels {
     }
     json.skipValue();
     return null;
+  }
+
+  /**
+   * Why the labels seem to be of another SAE, by the model and the layer number that both name; null if nothing says so. Names
+   * are compared loosely, since every site spells them in its own way.
+   */
+  String doubt(SaeInfo sae) {
+    if (source == null) {
+      return null;
+    }
+    String model = sae.modelName() == null ? null : letters(sae.modelName());
+    boolean isOtherModel = model != null && !model.contains(letters(source.modelId())) && !letters(source.modelId()).contains(model);
+    String layer = number(source.layer());
+    String hook = number(sae.hookName());
+    boolean isOtherLayer = layer != null && hook != null && !layer.equals(hook);
+    return isOtherModel || isOtherLayer
+        ? "labels of %s, but this SAE is of %s, %s".formatted(source, sae.modelName(), sae.hookName())
+        : null;
+  }
+
+  /** Without the organisation, the signs and the case. */
+  private static String letters(String model) {
+    return model.substring(model.lastIndexOf('/') + 1).replaceAll("[^\\p{Alnum}]", "").toLowerCase(Locale.ROOT);
+  }
+
+  /** The first number in it: of the layer. */
+  private static String number(String name) {
+    Matcher number = NUMBER.matcher(name == null ? "" : name);
+    return number.find() ? number.group() : null;
   }
 
   /** Null where there is none. */

@@ -40,8 +40,16 @@ final class ModelOptions extends EngineOptions {
     return open(weights, device());
   }
 
-  /** Of features below d_sae; without a file, none. */
-  Labels labels(long dSae) throws IOException {
-    return labels == null ? Labels.none() : Labels.read(labels, dSae);
+  /** Of features below d_sae; without a file, none. Says so if they look as if made for another SAE. */
+  Labels labels(SparseAutoencoder sae) throws IOException {
+    if (labels == null) {
+      return Labels.none();
+    }
+    Labels read = Labels.read(labels, sae.dSae());
+    String doubt = read.doubt(sae.info());
+    if (doubt != null) {
+      command.commandLine().getErr().println("sae4j: warning: " + labels + ": " + doubt);
+    }
+    return read;
   }
 }

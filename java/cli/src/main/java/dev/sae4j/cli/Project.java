@@ -97,7 +97,7 @@ final class Project implements Callable<Integer> {
         }
         return 0;
       }
-      Labels labels = model.labels(sae.dSae());
+      Labels labels = model.labels(sae);
       float[] v = directions.one(d);
       List<Decomposition.Feature> features = features(weights, sae, v, projection, labels);
       if (model.json) {

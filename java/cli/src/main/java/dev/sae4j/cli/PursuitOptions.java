@@ -17,15 +17,16 @@ final class PursuitOptions {
     l1
   }
 
+  private static final long USUAL_ATOMS = 32;
+
   @Spec(Spec.Target.MIXEE)
   private CommandSpec command;
 
   @Option(
       names = "--atoms",
       paramLabel = "K",
-      defaultValue = "32",
-      description = "Take at most K steps. Default: ${DEFAULT-VALUE}.")
-  private long atoms;
+      description = "Take at most K steps. Default: 32, or d_in where that is less.")
+  private Long atoms;
 
   @Option(
       names = "--method",
@@ -35,10 +36,11 @@ final class PursuitOptions {
   private Method method;
 
   Pursuit pursuit(long d) {
-    if (atoms < 1 || atoms > d) {
+    long k = atoms == null ? Math.min(USUAL_ATOMS, d) : atoms;
+    if (k < 1 || k > d) {
       throw new ParameterException(
-          command.commandLine(), "--atoms must be 1 to d_out = %d, got %d".formatted(d, atoms));
+          command.commandLine(), "--atoms must be 1 to d_out = %d, got %d".formatted(d, k));
     }
-    return Pursuit.of(Pursuit.Method.valueOf(method.name().toUpperCase(Locale.ROOT)), atoms);
+    return Pursuit.of(Pursuit.Method.valueOf(method.name().toUpperCase(Locale.ROOT)), k);
   }
 }

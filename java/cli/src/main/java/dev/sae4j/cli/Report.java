@@ -8,6 +8,7 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 
@@ -30,6 +31,9 @@ final class Report {
   static void write(Path file, JsonObject diagnosis, JsonObject charts) throws IOException {
     if (Files.isDirectory(file) || file.getFileName() == null) {
       throw new SaeException(file + ": is a folder, expected a file to write");
+    }
+    if (!Files.isDirectory(file.toAbsolutePath().getParent())) {
+      throw new NoSuchFileException(file.toString());
     }
     String page = html(diagnosis, charts);
     Path temporary = file.resolveSibling("." + file.getFileName() + "." + ProcessHandle.current().pid() + ".tmp");

@@ -160,4 +160,21 @@ class FailureTest {
     assertFails("is a folder", "diagnose", "--sae", sae, "--vector", v, "--atoms", 2, "--report", folder);
     assertMisused("--negative", "diagnose", "--sae", sae, "--vector", v, "--atoms", 2, "--positive", x);
   }
+
+  @Test
+  void labelsOfAnotherSae() throws IOException {
+    Path demo = Demo.unpack();
+    String v = demo.resolve("steering_vectors.safetensors") + "#formality";
+    Path labels = folder.resolve("l.jsonl");
+    Files.writeString(labels, "{\"modelId\": \"gpt2-small\", \"layer\": \"8-res-jb\", \"index\": 1, \"description\": \"x\"}\n{\"index\": 2}\n");
+    Run run = Run.of("decompose", "--sae", demo, "--vector", v, "--labels", labels);
+    assertEquals(0, run.exitCode(), run.err());
+    assertTrue(run.err().startsWith("sae4j: warning: ") && run.err().contains("labels of gpt2-small/8-res-jb"), run.err());
+    Run own = Run.of("decompose", "--sae", demo, "--vector", v, "--labels", demo.resolve("labels.jsonl.gz"));
+    assertEquals("", own.err());
+    Files.writeString(
+        labels,
+        "{\"modelId\": \"a\", \"layer\": \"1\", \"index\": 1}\n{\"modelId\": \"a\", \"layer\": \"2\", \"index\": 1}\n");
+    assertFails("line 2: is of a/2, expected labels of one SAE, a/1", "decompose", "--sae", demo, "--vector", v, "--labels", labels);
+  }
 }
