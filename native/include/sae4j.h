@@ -147,7 +147,7 @@ SAE_API sae_status sae_project_top(const sae_model* model, const float* v, int64
  *             takes the atom out and may raise the residual; L1 is the non-negative lasso.
  * atoms:      at least 1: take at most so many steps, so at most so many features. OMP and L1 choose another atom with each;
  *             GRADIENT and MATCHING may choose one again. Each costs one pass over W_dec.
- * residual:   in [0, 1): stop when ||r|| <= residual ||v||. Usual: 1e-6. Less than 1e-12 counts as 1e-12.
+ * residual:   in [0, 1): stop when ||r|| <= residual ||v||. Usual: 1e-6. Less than 1e-12 counts as 1e-12. Not for L1.
  * gain:       in [0, 1): stop before a step that lowers ||r||^2 by less than gain ||v||^2; 0 for no such rule. Not for L1.
  * penalty:    L1 alone, in (0, 1): lambda = penalty max_j |<v, d_j>| / ||d_j||, at which all a_j would be 0.
  * Duplicates: of equal atoms the lowest index serves. An atom whose cosine with r is 2^-16 or less says nothing that float32 can

@@ -6,7 +6,7 @@ package dev.sae4j;
  * @param method how atoms are chosen and fitted
  * @param nonNegative only a_j &gt;= 0
  * @param atoms take at most so many steps (for OMP and L1: atoms); each costs one pass over the decoder
- * @param residual stop when ||v - sum_j a_j d_j|| is at most this share of ||v||
+ * @param residual stop when ||v - sum_j a_j d_j|| is at most this share of ||v||; not for L1
  * @param gain stop before a step that lowers the squared residual by less than this share of ||v||^2; 0 for no such rule; not
  *     for L1
  * @param penalty L1 alone: lambda as a share of max_j |&lt;v, d_j&gt;| / ||d_j||, at which nothing would be chosen

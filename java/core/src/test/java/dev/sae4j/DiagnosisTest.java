@@ -102,6 +102,32 @@ class DiagnosisTest {
   }
 
   @Test
+  void aFeatureIsNotSpuriousWhereItsOppositeIsTheWeaker() {
+    float[] towards4 = {-0.8f, 0.6f, 0, 0}; // <v, d_4> = 1, <v, d_0> = -0.8
+    Diagnosis d = diagnose(axes(), towards4, null, null, null);
+    assertTrue(d.plainEncode().stream().anyMatch(f -> f.index() == 4));
+    assertTrue(d.negativeProjections().stream().anyMatch(f -> f.index() == 0));
+    assertEquals(List.of(), d.spuriousAntipodal());
+    assertFalse(d.findings().stream().anyMatch(f -> f.contains("spurious")), d.findings().toString());
+  }
+
+  @Test
+  void exactOppositesOfAnyNormCount() {
+    TestSae sae = axes();
+    sae.wDec[4 * 4] = -3;
+    sae.wDec[4 * 4 + 1] = 0;
+    Diagnosis d = diagnose(sae, new float[] {-2, 0, 0, 0}, null, null, null);
+    assertEquals(List.of(new Diagnosis.Antipode(4, 0, -1, "label 4")), d.spuriousAntipodal());
+  }
+
+  @Test
+  void normsOfNumbersOnly() {
+    SparseAutoencoder.Rows rows = rows(new float[] {1, 2, 3, Float.POSITIVE_INFINITY}, 2);
+    String message = assertThrows(IllegalArgumentException.class, () -> Diagnosis.norms(rows, 2)).getMessage();
+    assertEquals("activations must be finite, got Infinity at row 1, column 1", message);
+  }
+
+  @Test
   void findingsWithTheirNumbers() {
     double[] norms = {10, 11, 12};
     List<String> findings = diagnose(axes(), new float[] {-2, 0, 0, 0}, norms, null, null).findings();

@@ -18,6 +18,7 @@ import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Objects;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.zip.GZIPInputStream;
@@ -36,7 +37,7 @@ final class Labels {
     }
   }
 
-  /** The model and the place in it that a line names. */
+  /** The model, and the SAE at a layer of it, that lines name; a line that leaves one out is taken to be of the same. */
   private record Source(String modelId, String layer) {
     @Override
     public String toString() {
@@ -116,9 +117,9 @@ final class Labels {
     if (index == null || !index.matches("\\d{1,9}") || Integer.parseInt(index) >= dSae) {
       throw new SaeException("%s: index is %s, expected 0 to d_sae - 1 = %d".formatted(where, index, dSae - 1));
     }
-    Source named = new Source(modelId, layer);
-    source = source == null && modelId != null && layer != null ? named : source;
-    if (modelId != null && layer != null && !named.equals(source)) {
+    Source named = modelId == null || layer == null ? source : new Source(modelId, layer);
+    source = source == null ? named : source;
+    if (!Objects.equals(named, source)) {
       throw new SaeException("%s: is of %s, expected labels of one SAE, %s as above".formatted(where, named, source));
     }
     if (description != null && !description.isBlank()) {
@@ -145,14 +146,16 @@ final class Labels {
     if (source == null) {
       return null;
     }
-    String model = sae.modelName() == null ? null : letters(sae.modelName());
-    boolean isOtherModel = model != null && !model.contains(letters(source.modelId())) && !letters(source.modelId()).contains(model);
+    String labelled = letters(source.modelId());
+    String model = sae.modelName() == null ? labelled : letters(sae.modelName());
+    if (!model.contains(labelled) && !labelled.contains(model)) {
+      return "labels of %s, but this SAE is of %s".formatted(source, sae.modelName());
+    }
     String layer = number(source.layer());
     String hook = number(sae.hookName());
-    boolean isOtherLayer = layer != null && hook != null && !layer.equals(hook);
-    return isOtherModel || isOtherLayer
-        ? "labels of %s, but this SAE is of %s, %s".formatted(source, sae.modelName(), sae.hookName())
-        : null;
+    return layer == null || hook == null || layer.equals(hook)
+        ? null
+        : "labels of %s, but this SAE is of %s".formatted(source, sae.hookName());
   }
 
   /** Without the organisation, the signs and the case. */

@@ -146,6 +146,24 @@ class FailureTest {
   }
 
   @Test
+  void labelsThatSeemToBeOfAnotherSaeAreUsedWithAWarning() throws IOException {
+    Path labels = folder.resolve("labels.jsonl");
+    Files.writeString(labels, "{\"modelId\": \"m\", \"layer\": \"2-res\", \"index\": 0, \"description\": \"kept\"}");
+    Path v = TestFiles.npy(folder.resolve("v.npy"), "(2,)", 1, 2);
+    Path layer3 = TestFiles.reluSae(folder.resolve("layer3"));
+    Path cfg = layer3.resolve("cfg.json");
+    Files.writeString(cfg, Files.readString(cfg).replace("a.hook", "blocks.3.hook"));
+    for (String command : List.of("project", "decompose", "diagnose")) {
+      assertEquals("", Run.of(command, "--sae", sae, "--vector", v, "--labels", labels).err());
+      Run run = Run.of(command, "--sae", layer3, "--vector", v, "--labels", labels);
+      assertEquals(0, run.exitCode());
+      assertEquals(
+          "sae4j: warning: " + labels + ": labels of m/2-res, but this SAE is of blocks.3.hook\n", run.err());
+      assertTrue(run.out().contains("kept"), run.out());
+    }
+  }
+
+  @Test
   void directionsThatCannotBeDecomposed() throws IOException {
     Path v = TestFiles.npy(folder.resolve("v.npy"), "(2,)", 1, 2);
     Path nan = TestFiles.npy(folder.resolve("nan.npy"), "(2,)", 1, Float.NaN);
@@ -157,24 +175,11 @@ class FailureTest {
       assertFails("must be finite", command, "--sae", sae, "--vector", nan, "--atoms", 2);
       assertFails("5", command, "--sae", sae, "--vector", five, "--atoms", 2);
     }
+    Path rows = TestFiles.npy(folder.resolve("rows.npy"), "(2, 2)", 1, 2, 3, Float.NaN);
+    assertFails("got NaN at row 1, column 1", "diagnose", "--sae", sae, "--vector", v, "--activations", rows);
+    Path gone = folder.resolve("gone/report.html");
+    assertFails(gone + ": no such file or folder", "diagnose", "--sae", sae, "--vector", v, "--report", gone);
     assertFails("is a folder", "diagnose", "--sae", sae, "--vector", v, "--atoms", 2, "--report", folder);
     assertMisused("--negative", "diagnose", "--sae", sae, "--vector", v, "--atoms", 2, "--positive", x);
-  }
-
-  @Test
-  void labelsOfAnotherSae() throws IOException {
-    Path demo = Demo.unpack();
-    String v = demo.resolve("steering_vectors.safetensors") + "#formality";
-    Path labels = folder.resolve("l.jsonl");
-    Files.writeString(labels, "{\"modelId\": \"gpt2-small\", \"layer\": \"8-res-jb\", \"index\": 1, \"description\": \"x\"}\n{\"index\": 2}\n");
-    Run run = Run.of("decompose", "--sae", demo, "--vector", v, "--labels", labels);
-    assertEquals(0, run.exitCode(), run.err());
-    assertTrue(run.err().startsWith("sae4j: warning: ") && run.err().contains("labels of gpt2-small/8-res-jb"), run.err());
-    Run own = Run.of("decompose", "--sae", demo, "--vector", v, "--labels", demo.resolve("labels.jsonl.gz"));
-    assertEquals("", own.err());
-    Files.writeString(
-        labels,
-        "{\"modelId\": \"a\", \"layer\": \"1\", \"index\": 1}\n{\"modelId\": \"a\", \"layer\": \"2\", \"index\": 1}\n");
-    assertFails("line 2: is of a/2, expected labels of one SAE, a/1", "decompose", "--sae", demo, "--vector", v, "--labels", labels);
   }
 }

@@ -303,6 +303,9 @@ class JsonContractTest {
     assertEquals(1, d.getAsJsonArray("findings").size());
     assertTrue(d.getAsJsonObject("decomposition").get("cosine").isJsonNull());
     assertTrue(Files.size(report) > 100_000);
+    assertFalse(Files.readString(report).contains("\"null,"), "a model without a name");
+    Path v = TestFiles.npy(folder.resolve("v.npy"), "(2,)", 3, 4);
+    assertEquals(2, Run.json("decompose", "--sae", sae, "--vector", v).get("atoms").getAsInt(), "as many as d_in by default");
     JsonObject nothing = Run.json("decompose", "--sae", sae, "--vector", zero, "--atoms", 2);
     assertEquals(0, nothing.get("atoms").getAsInt());
     assertEquals("residual", nothing.get("stop").getAsString());

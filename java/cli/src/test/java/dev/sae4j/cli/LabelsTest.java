@@ -6,11 +6,14 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sae4j.SaeException;
+import dev.sae4j.SaeInfo;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
 import java.util.zip.GZIPOutputStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -69,6 +72,32 @@ class LabelsTest {
   private void assertRefused(String expected, String lines) {
     SaeException e = assertThrows(SaeException.class, () -> read(lines));
     assertTrue(e.getMessage().contains(expected), e.getMessage());
+  }
+
+  @Test
+  void labelsOfSeveralSaes() throws IOException {
+    String ofOne = "{\"modelId\": \"gemma-2-2b\", \"layer\": \"20-res-16k\", \"index\": 0, \"description\": \"a\"}\n";
+    assertEquals("a", read(ofOne + "{\"index\": 1}\n" + ofOne).of(0));
+    assertRefused("line 3: is of gemma-2-2b/12-res-16k, expected labels of one SAE, gemma-2-2b/20-res-16k",
+        ofOne + "{\"index\": 1}\n" + ofOne.replace("20-", "12-"));
+  }
+
+  @Test
+  void labelsThatSeemToBeOfAnotherSae() throws IOException {
+    Labels labels = read("{\"modelId\": \"gemma-2-2b\", \"layer\": \"20-res-16k\", \"index\": 0}");
+    for (String model : Arrays.asList("gemma-2-2b", "google/Gemma-2-2B", "google/gemma-2-2b-it", null)) {
+      assertNull(labels.doubt(sae(model, "blocks.20.hook_resid_post")), model);
+      assertNull(labels.doubt(sae(model, null)), model);
+      assertNull(labels.doubt(sae(model, "embeddings")), model);
+      assertEquals(
+          "labels of gemma-2-2b/20-res-16k, but this SAE is of blocks.2.hook", labels.doubt(sae(model, "blocks.2.hook")), model);
+    }
+    assertEquals("labels of gemma-2-2b/20-res-16k, but this SAE is of gpt2", labels.doubt(sae("gpt2", "blocks.20.hook")));
+    assertNull(read(LINES).doubt(sae("gpt2", "blocks.20.hook")), "labels that name no model");
+  }
+
+  private static SaeInfo sae(String model, String hook) {
+    return new SaeInfo("saelens", "jumprelu", "float32", model, hook, List.of(), List.of());
   }
 
   @Test
