@@ -4,7 +4,6 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import com.google.gson.Gson;
 import java.io.File;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -76,38 +75,6 @@ class ReportTest {
       run(chromium, "--hide-scrollbars", "--window-size=" + size, "--screenshot=" + picture, report.toUri().toString());
       assertTrue(Files.size(picture) > 10_000, "an empty picture: " + picture);
     }
-  }
-
-  /** In a frame, as headless Chromium knows no window as narrow as a phone; turned first, as phones are. */
-  @Test
-  void fitsAPhone() throws Exception {
-    String chromium = chromium();
-    Path phone = folder.resolve("phone.html");
-    String safe = new Gson().toJson(Files.readString(report)); // escapes what would end the script
-    Files.writeString(
-        phone,
-        """
-        <iframe id="phone" width="844" height="390"></iframe><p id="answer"></p>
-        <script>
-          const frame = document.getElementById("phone");
-          frame.onload = () => {
-            frame.width = 390;
-            setTimeout(() => {
-              const page = frame.contentDocument;
-              const cut = [...page.querySelectorAll("canvas")]
-                .map(canvas => frame.contentWindow.Chart.getChart(canvas))
-                .flatMap(chart => chart.scales.y.ticks.map(tick => [chart, tick.label]))
-                .filter(([chart, label]) => chart.ctx.measureText(label).width > chart.scales.y.width);
-              document.getElementById("answer").textContent =
-                "wide " + page.documentElement.scrollWidth + " of " + frame.contentWindow.innerWidth + ", labels cut " + cut.length;
-            }, 1500);
-          };
-          frame.srcdoc = REPORT;
-        </script>
-        """
-            .replace("REPORT", safe));
-    String page = run(chromium, "--dump-dom", "--virtual-time-budget=8000", phone.toUri().toString());
-    assertTrue(page.contains("<p id=\"answer\">wide 390 of 390, labels cut 0</p>"), page.substring(0, 200));
   }
 
   private static String chromium() {
