@@ -83,6 +83,39 @@ SAE_API sae_status sae_cpu_open(int64_t d_in, int64_t d_out, int64_t d_sae, cons
                                 const float* b_dec, const float* threshold, const float* scale, const float* offset,
                                 int32_t threads, const char* screen, const char* kernel, sae_model** model);
 
+/*
+ * CUDA. The backend is a library of its own (libsae4j_cuda.so), loaded on request and never unloaded; it needs a driver, and cuBLAS
+ * only where that is asked for. Nothing here touches CUDA before sae_cuda_load.
+ * sae_cuda_load: SAE_UNAVAILABLE if the library cannot be loaded. A second call is a no-op, whatever its path.
+ * sae_cuda_reason: why this device cannot serve, in one sentence; "" if it can. Valid until the thread's next call.
+ * sae_cuda_describe: one line on the device, its driver and cuBLAS; "" where it cannot serve.
+ */
+SAE_API sae_status sae_cuda_load(const char* library);
+SAE_API const char* sae_cuda_reason(int32_t device);
+SAE_API const char* sae_cuda_describe(int32_t device);
+
+/* The screens of the CUDA backend, as those of the CPU. The default is what was measured to be fastest on such a device, and
+ * "canonical" (no screen) where nothing was. */
+SAE_API int32_t sae_cuda_screen_count(void);
+SAE_API const char* sae_cuda_screen_name(int32_t screen);
+SAE_API const char* sae_cuda_screen_reason(int32_t device, int32_t screen);
+SAE_API const char* sae_cuda_default_screen(int32_t device);
+
+/*
+ * A model on a CUDA device. As sae_cpu_open, but for these:
+ * The arrays are copied to the device; w_dec must stay in place, unchanged, until sae_close (pursue's solver reads it).
+ * SAE_OUT_OF_MEMORY names the bytes needed and those free.
+ * x, v, x_hat and coefficients of its calls may be device pointers of this device; rows of d % 128 == 0 floats, 16-byte aligned,
+ *   are used where they lie.
+ * threads: host threads for pursue's solver.
+ * screen:  the name of one to force, NULL for the default.
+ * stream:  a cudaStream_t of the caller, or NULL: every call first waits for the work that is in it. Calls are synchronous: what
+ *   they write is there when they return.
+ */
+SAE_API sae_status sae_cuda_open(int32_t device, int64_t d_in, int64_t d_out, int64_t d_sae, const float* w_enc,
+                                 const float* w_dec, const float* b_dec, const float* threshold, const float* scale,
+                                 const float* offset, int32_t threads, const char* screen, void* stream, sae_model** model);
+
 /* No call may be running on the model. NULL is allowed. */
 SAE_API void sae_close(sae_model* model);
 
@@ -100,7 +133,8 @@ SAE_API void sae_codes_destroy(sae_codes* codes);
 SAE_API sae_status sae_codes_assign(sae_codes* codes, int64_t n, int64_t d_sae, const int64_t* row_offsets,
                                     const int32_t* indices, const float* values);
 
-/* Sizes, and the arrays themselves: valid until the codes are next written or destroyed. */
+/* Sizes, and the arrays themselves: valid until the codes are next written or destroyed. Codes that a CUDA model wrote stay on the
+ * device, where its decode finds them; the first call for one of the arrays brings them, and gives NULL if that fails. */
 SAE_API int64_t sae_codes_rows(const sae_codes* codes);
 SAE_API int64_t sae_codes_features(const sae_codes* codes);
 SAE_API int64_t sae_codes_nnz(const sae_codes* codes);

@@ -11,6 +11,7 @@
 
 #include "codes.hpp"
 #include "cpu_model.hpp"
+#include "cuda_model.hpp"
 #include "error.hpp"
 #include "float_environment.hpp"
 #include "kernels.hpp"
@@ -27,6 +28,22 @@ void fail(sae_status status, const char* format, ...) {
   std::vsnprintf(message, sizeof(message), format, arguments);
   va_end(arguments);
   throw Error(status, message);
+}
+
+void require_valid_vectors(const Weights& weights) {
+  for (int64_t j = 0; j < weights.d_sae; ++j) {
+    const bool valid = !std::isnan(weights.threshold[j]) && std::isfinite(weights.offset[j]) &&
+                       std::isfinite(weights.scale[j]) && weights.scale[j] > 0;
+    if (!valid) {
+      fail(SAE_INVALID_ARGUMENT, "feature %lld: threshold must be a number, offset finite and scale positive, got %g, %g, %g",
+           static_cast<long long>(j), weights.threshold[j], weights.offset[j], weights.scale[j]);
+    }
+  }
+  for (int64_t i = 0; i < weights.d_out; ++i) {
+    if (!std::isfinite(weights.b_dec[i])) {
+      fail(SAE_INVALID_ARGUMENT, "b_dec must be finite, got %g at %lld", weights.b_dec[i], static_cast<long long>(i));
+    }
+  }
 }
 
 }  // namespace sae
@@ -99,6 +116,31 @@ void require_projection(const sae_model* model, const float* v, int64_t n, sae_r
   require_rows(v, n, readout == SAE_READOUT_DECODER ? model->weights.d_out : model->weights.d_in, "v");
 }
 
+// The weights as sae_cpu_open and sae_cuda_open take them, checked but for the matrices' values.
+sae::Weights checked_weights(int64_t d_in, int64_t d_out, int64_t d_sae, const float* w_enc, const float* w_dec,
+                             const float* b_dec, const float* threshold, const float* scale, const float* offset) {
+  require_range(d_in, 1, 1 << 24, "d_in");
+  require_range(d_out, 1, 1 << 24, "d_out");
+  require_range(d_sae, 1, INT32_MAX, "d_sae");
+  require(w_enc, "w_enc");
+  require(w_dec, "w_dec");
+  require(b_dec, "b_dec");
+  require(threshold, "threshold");
+  require(scale, "scale");
+  require(offset, "offset");
+  const sae::Weights weights = {d_in, d_out, d_sae, w_enc, w_dec, b_dec, threshold, scale, offset};
+  sae::require_valid_vectors(weights);
+  return weights;
+}
+
+// An array of codes; null, with the error remembered, if it could not be brought from a device.
+template <typename T>
+const T* array_of(const sae_codes* codes, const T* (sae_codes::*array)() const) {
+  const T* result = nullptr;
+  if (codes != nullptr) guarded([&] { result = (codes->*array)(); });
+  return result;
+}
+
 std::string openblas_version() {
   // "OpenBLAS 0.3.31 DYNAMIC_ARCH ..." -> "OpenBLAS 0.3.31", then the core it chose.
   const std::string config = openblas_get_config();
@@ -148,20 +190,60 @@ sae_status sae_cpu_open(int64_t d_in, int64_t d_out, int64_t d_sae, const float*
   return guarded([&] {
     require(model, "model");
     *model = nullptr;
-    require_range(d_in, 1, 1 << 24, "d_in");
-    require_range(d_out, 1, 1 << 24, "d_out");
-    require_range(d_sae, 1, INT32_MAX, "d_sae");
     require_range(threads, 1, 1024, "threads");
-    require(w_enc, "w_enc");
-    require(w_dec, "w_dec");
-    require(b_dec, "b_dec");
-    require(threshold, "threshold");
-    require(scale, "scale");
-    require(offset, "offset");
-    const sae::Weights weights = {d_in, d_out, d_sae, w_enc, w_dec, b_dec, threshold, scale, offset};
+    const sae::Weights weights =
+        checked_weights(d_in, d_out, d_sae, w_enc, w_dec, b_dec, threshold, scale, offset);
     auto opened = std::make_unique<sae::CpuModel>(weights, threads, screen, kernel);
     opened->description += ", " + openblas_version();
     *model = opened.release();
+  });
+}
+
+sae_status sae_cuda_load(const char* library) {
+  return guarded([&] {
+    require(library, "library");
+    sae::load_cuda(library);
+  });
+}
+
+const char* sae_cuda_reason(int32_t device) {
+  const sae_cuda_backend* backend = sae::cuda_backend();
+  return backend == nullptr ? "the CUDA backend is not loaded" : backend->reason(device);
+}
+
+const char* sae_cuda_describe(int32_t device) {
+  const sae_cuda_backend* backend = sae::cuda_backend();
+  return backend == nullptr ? "" : backend->describe(device);
+}
+
+int32_t sae_cuda_screen_count(void) {
+  const sae_cuda_backend* backend = sae::cuda_backend();
+  return backend == nullptr ? 0 : backend->screen_count;
+}
+
+const char* sae_cuda_screen_name(int32_t screen) {
+  return screen < 0 || screen >= sae_cuda_screen_count() ? "" : sae::cuda_backend()->screen_name(screen);
+}
+
+const char* sae_cuda_screen_reason(int32_t device, int32_t screen) {
+  return screen < 0 || screen >= sae_cuda_screen_count() ? "no such screen" : sae::cuda_backend()->screen_reason(device, screen);
+}
+
+const char* sae_cuda_default_screen(int32_t device) {
+  const sae_cuda_backend* backend = sae::cuda_backend();
+  return backend == nullptr ? "" : backend->default_screen(device);
+}
+
+sae_status sae_cuda_open(int32_t device, int64_t d_in, int64_t d_out, int64_t d_sae, const float* w_enc, const float* w_dec,
+                         const float* b_dec, const float* threshold, const float* scale, const float* offset,
+                         int32_t threads, const char* screen, void* stream, sae_model** model) {
+  return guarded([&] {
+    require(model, "model");
+    *model = nullptr;
+    require_range(threads, 1, 1024, "threads");
+    const sae::Weights weights =
+        checked_weights(d_in, d_out, d_sae, w_enc, w_dec, b_dec, threshold, scale, offset);
+    *model = new sae::CudaModel(weights, device, threads, screen, stream);
   });
 }
 
@@ -223,9 +305,9 @@ sae_status sae_codes_assign(sae_codes* codes, int64_t n, int64_t d_sae, const in
 int64_t sae_codes_rows(const sae_codes* codes) { return codes == nullptr ? 0 : codes->rows(); }
 int64_t sae_codes_features(const sae_codes* codes) { return codes == nullptr ? 0 : codes->features(); }
 int64_t sae_codes_nnz(const sae_codes* codes) { return codes == nullptr ? 0 : codes->nnz(); }
-const int64_t* sae_codes_row_offsets(const sae_codes* codes) { return codes == nullptr ? nullptr : codes->row_offsets(); }
-const int32_t* sae_codes_indices(const sae_codes* codes) { return codes == nullptr ? nullptr : codes->indices(); }
-const float* sae_codes_values(const sae_codes* codes) { return codes == nullptr ? nullptr : codes->values(); }
+const int64_t* sae_codes_row_offsets(const sae_codes* codes) { return array_of(codes, &sae_codes::row_offsets); }
+const int32_t* sae_codes_indices(const sae_codes* codes) { return array_of(codes, &sae_codes::indices); }
+const float* sae_codes_values(const sae_codes* codes) { return array_of(codes, &sae_codes::values); }
 sae_stop sae_codes_stop(const sae_codes* codes, int64_t row) { return codes == nullptr ? SAE_STOP_NONE : codes->stop(row); }
 
 sae_status sae_encode(const sae_model* model, const float* x, int64_t n, sae_codes* codes) {

@@ -5,10 +5,26 @@
 void sae_codes::clear(int64_t features) {
   rows_ = 0;
   features_ = features;
+  on_host_ = true;
+  is_on_device_ = false;
   stops_.clear();
   row_offsets_.reserve(1);
   reserve_nnz(1);  // so that the arrays have an address even when empty
   row_offsets_[0] = 0;
+}
+
+void sae_codes::hold_on_device(int64_t n, int64_t nnz) {
+  rows_ = n;
+  device_nnz_ = nnz;
+  is_on_device_ = true;
+  on_host_ = false;
+}
+
+void sae_codes::download() const {
+  row_offsets_.reserve(rows_ + 1);
+  reserve_nnz(device_nnz_);
+  device_->download(row_offsets_.data(), indices_.data(), values_.data());
+  on_host_ = true;
 }
 
 int64_t sae_codes::append_rows(int64_t n) {

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "memory.hpp"
@@ -19,6 +20,14 @@ struct Hit {
   int64_t row() const { return place & (kMaxRows - 1); }
 };
 
+// What the last call of a device's model left there: the same rows, or room for the next.
+class DeviceCodes {
+ public:
+  virtual ~DeviceCodes() = default;
+  // Throws Error.
+  virtual void download(int64_t* row_offsets, int32_t* indices, float* values) const = 0;
+};
+
 }  // namespace sae
 
 // CSR that grows row by row, or by tiles of rows x features.
@@ -28,10 +37,11 @@ struct sae_codes {
 
   int64_t rows() const { return rows_; }
   int64_t features() const { return features_; }
-  int64_t nnz() const { return row_offsets_[rows_]; }
-  const int64_t* row_offsets() const { return row_offsets_.data(); }
-  const int32_t* indices() const { return indices_.data(); }
-  const float* values() const { return values_.data(); }
+  int64_t nnz() const { return on_host_ ? row_offsets_[rows_] : device_nnz_; }
+  // These bring the arrays from the device if they are only there; they throw Error if that fails.
+  const int64_t* row_offsets() const { return bring(), row_offsets_.data(); }
+  const int32_t* indices() const { return bring(), indices_.data(); }
+  const float* values() const { return bring(), values_.data(); }
 
   // No rows, of so many features.
   void clear(int64_t features);
@@ -47,6 +57,13 @@ struct sae_codes {
   };
   void merge(int64_t first_row, int64_t first_feature, const HitList* lists, int64_t list_count);
 
+  // n rows that are in device(), of a model's call that wrote them there.
+  void hold_on_device(int64_t n, int64_t nnz);
+  // The device's copy of these rows; null if there is none.
+  sae::DeviceCodes* on_device() const { return is_on_device_ ? device_.get() : nullptr; }
+  // Where a device keeps its copy. Lives as long as these codes, so that its memory is used again.
+  std::unique_ptr<sae::DeviceCodes>& device() { return device_; }
+
   // Appends one row.
   void append_row(const int32_t* indices, const float* values, int64_t count);
 
@@ -57,16 +74,25 @@ struct sae_codes {
   }
 
  private:
-  void reserve_nnz(int64_t nnz) {
+  void reserve_nnz(int64_t nnz) const {
     indices_.reserve(nnz);
     values_.reserve(nnz);
   }
 
+  void bring() const {
+    if (!on_host_) download();
+  }
+  void download() const;
+
   int64_t rows_ = 0;
   int64_t features_ = 0;
-  sae::Buffer<int64_t> row_offsets_;
-  sae::Buffer<int32_t> indices_;
-  sae::Buffer<float> values_;
+  mutable sae::Buffer<int64_t> row_offsets_;
+  mutable sae::Buffer<int32_t> indices_;
+  mutable sae::Buffer<float> values_;
+  mutable bool on_host_ = true;
+  bool is_on_device_ = false;
+  int64_t device_nnz_ = 0;
+  std::unique_ptr<sae::DeviceCodes> device_;
   std::vector<uint8_t> stops_;
   sae::Buffer<int64_t> cursor_;  // scratch of merge
 };

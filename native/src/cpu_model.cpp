@@ -111,19 +111,6 @@ CpuModel::CpuModel(const Weights& weights, int threads, const char* screen, cons
       decoder_norm_[j] = std::sqrt(kernels_.dot(decoder_.row(j), decoder_.row(j), decoder_.d));
     }
   });
-  for (int64_t j = 0; j < weights.d_sae; ++j) {
-    const bool valid = !std::isnan(weights.threshold[j]) && std::isfinite(weights.offset[j]) &&
-                       std::isfinite(weights.scale[j]) && weights.scale[j] > 0;
-    if (!valid) {
-      fail(SAE_INVALID_ARGUMENT, "feature %lld: threshold must be a number, offset finite and scale positive, got %g, %g, %g",
-           static_cast<long long>(j), weights.threshold[j], weights.offset[j], weights.scale[j]);
-    }
-  }
-  for (int64_t i = 0; i < weights.d_out; ++i) {
-    if (!std::isfinite(weights.b_dec[i])) {
-      fail(SAE_INVALID_ARGUMENT, "b_dec must be finite, got %g at %lld", weights.b_dec[i], static_cast<long long>(i));
-    }
-  }
   description = std::string("cpu, kernel ") + kernels_.name + ", " + std::to_string(threads) +
                 (threads == 1 ? " thread" : " threads");
 }

@@ -18,6 +18,9 @@ struct Weights {
   const float* offset;     // [d_sae]
 };
 
+// Throws Error unless thresholds are numbers, offsets and b_dec finite, scales finite and positive.
+void require_valid_vectors(const Weights& weights);
+
 // How to pursue (sae4j.h, sae_pursue).
 struct Pursuit {
   sae_method method;
