@@ -368,11 +368,20 @@ void drain_all() {
   for (Stream* stream : streams) drain(stream, stream->queued);
 }
 
+// A lost device does nothing any more.
+void lose() {
+  lost = true;
+  for (Stream* stream : streams) {
+    stream->work.clear();
+    stream->done = stream->queued;
+  }
+}
+
 // Every call that can fail passes here first.
 cudaError_t enter() {
   if (lost) return last_error = cudaErrorLaunchFailure;
   if (++call_count == fail_at) {
-    if (failure == cudaErrorLaunchFailure) lost = true;
+    if (failure == cudaErrorLaunchFailure) lose();
     return last_error = failure;
   }
   return cudaSuccess;
