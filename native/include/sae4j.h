@@ -107,7 +107,7 @@ SAE_API const char* sae_cuda_default_screen(int32_t device);
  * SAE_OUT_OF_MEMORY names the bytes needed and those free.
  * x, v, x_hat and coefficients of its calls may be device pointers of this device; rows of d % 128 == 0 floats, 16-byte aligned,
  *   are used where they lie.
- * threads: host threads for pursue's solver.
+ * threads: host threads for pursue's solver and for copies from memory that is not pinned.
  * screen:  the name of one to force, NULL for the default.
  * stream:  a cudaStream_t of the caller, or NULL: every call first waits for the work that is in it. Calls are synchronous: what
  *   they write is there when they return.

@@ -3,7 +3,6 @@
 
 #include <climits>
 #include <cmath>
-#include <cstdarg>
 #include <cstdio>
 #include <memory>
 #include <new>
@@ -20,15 +19,6 @@
 #include "screen.hpp"
 
 namespace sae {
-
-void fail(sae_status status, const char* format, ...) {
-  char message[512];
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(message, sizeof(message), format, arguments);
-  va_end(arguments);
-  throw Error(status, message);
-}
 
 void require_valid_vectors(const Weights& weights) {
   for (int64_t j = 0; j < weights.d_sae; ++j) {

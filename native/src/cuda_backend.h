@@ -33,8 +33,8 @@ typedef struct sae_cuda_backend {
   const char* (*screen_reason)(int32_t device, int32_t screen);
   const char* (*default_screen)(int32_t device);
 
-  sae_status (*open)(int32_t device, const sae_cuda_weights* weights, const char* screen, void* stream,
-                     sae_cuda_engine** engine);
+  sae_status (*open)(int32_t device, const sae_cuda_weights* weights, int32_t threads, const char* screen,
+                     void* stream, sae_cuda_engine** engine);
   void (*close)(sae_cuda_engine* engine);
   const char* (*description)(const sae_cuda_engine* engine);
   const char* (*screen_for)(const sae_cuda_engine* engine, int64_t n);
@@ -44,7 +44,7 @@ typedef struct sae_cuda_backend {
   /* Whether these codes lie on the engine's device. */
   int32_t (*codes_fit)(const sae_cuda_engine* engine, const sae_cuda_codes* codes);
   int64_t (*codes_nnz)(const sae_cuda_codes* codes);
-  sae_status (*codes_upload)(sae_cuda_codes* codes, int64_t n, const int64_t* row_offsets, const int32_t* indices,
+  sae_status (*codes_upload)(sae_cuda_engine* engine, sae_cuda_codes* codes, int64_t n, const int64_t* row_offsets, const int32_t* indices,
                              const float* values);
   sae_status (*codes_download)(const sae_cuda_codes* codes, int64_t* row_offsets, int32_t* indices, float* values);
 

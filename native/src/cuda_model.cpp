@@ -72,7 +72,7 @@ CudaModel::CudaModel(const Weights& weights, int device, int threads, const char
     : sae_model(weights), backend_(require_backend()), pool_(threads) {
   const sae_cuda_weights w = {weights.d_in,  weights.d_out,     weights.d_sae, weights.w_enc, weights.w_dec,
                               weights.b_dec, weights.threshold, weights.scale, weights.offset};
-  require_ok(backend_, backend_.open(device, &w, screen, stream, &engine_));
+  require_ok(backend_, backend_.open(device, &w, threads, screen, stream, &engine_));
   description = backend_.description(engine_);
 }
 
@@ -101,8 +101,8 @@ void CudaModel::decode(const sae_codes& codes, bool direction, float* x_hat) con
     return;
   }
   const CudaCodes uploaded(backend_, engine_);
-  require_ok(backend_, backend_.codes_upload(uploaded.handle(), codes.rows(), codes.row_offsets(), codes.indices(),
-                                             codes.values()));
+  require_ok(backend_, backend_.codes_upload(engine_, uploaded.handle(), codes.rows(), codes.row_offsets(),
+                                             codes.indices(), codes.values()));
   require_ok(backend_, backend_.decode(engine_, uploaded.handle(), direction, x_hat));
 }
 

@@ -18,15 +18,7 @@ double bound_scale_for_tests = 1;
 
 namespace {
 
-constexpr double kUnit = 0x1p-24;  // u, the unit roundoff of float32
-// Absorbs the roundings of the few operations between these factors and the bound.
-constexpr double kInflation = 1 + 0x1p-18;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-float rounded_up(double value) {
-  const float nearest = static_cast<float>(value);
-  return nearest >= value ? nearest : std::nextafter(nearest, kInfinity);
-}
 
 struct NamedScreen {
   const char* name;
@@ -88,22 +80,13 @@ void sgemm(const float* a, int64_t m, const float* b, int64_t n, int64_t d, floa
 
 float row_bound(double norm, double largest_feature_norm, int64_t d) {
   if (!(norm * largest_feature_norm < kLargestProduct)) return kInfinity;
-  const double canonical = 1.01 * kUnit * (static_cast<double>((d + 127) / 128) + 8);
-  const double sgemm = 1.01 * kUnit * (static_cast<double>(d) + 32);
-  return rounded_up(bound_scale_for_tests * kInflation * (canonical + sgemm) * norm);
+  return rounded_up(bound_scale_for_tests * kInflation * (canonical_error(d) + sgemm_error(d)) * norm);
 }
 
 float feature_norm(double norm) { return rounded_up(kInflation * norm); }
 
 float bound_floor(double largest_norm, double largest_feature_norm, int64_t d) {
-  const double floor = static_cast<double>(d) * 0x1p-126 * (1 + largest_norm + largest_feature_norm);
-  return rounded_up(bound_scale_for_tests * kInflation * floor);
-}
-
-float cut(float threshold, float scale, float offset) {
-  const double positive = -static_cast<double>(offset) / scale;  // v > 0 needs p above this
-  const auto nearest = static_cast<float>(std::max(static_cast<double>(threshold), positive));
-  return std::nextafter(nearest, -kInfinity);
+  return rounded_up(bound_scale_for_tests * kInflation * underflow_floor(largest_norm, largest_feature_norm, d));
 }
 
 double norm(const float* a, int64_t d) {

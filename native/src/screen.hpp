@@ -1,12 +1,8 @@
 #pragma once
-// Screens: fast products that name candidates. A screen never decides: the canonical dot does.
-//
-// Feature j is a candidate of row x iff !(s + b < T): s the screen's value, T = cut() of the feature, and the bound
-//   b = (E_screen + E_canon) ||x|| ||w_j|| + d 2^-126 (1 + ||x|| + ||w_j||),
-//   E_canon = 1.01 u (ceil(d / 128) + 8),  E_sgemm = 1.01 u (d + 32) (any summation order),  u = 2^-24.
-// Norms and the products of the bound are computed in double and rounded up; rounding is monotone, so comparing in float
-// needs no slack of its own.
+// Screens of the CPU: fast products that name candidates. A screen never decides: the canonical dot does. bound.hpp has the bound.
 #include <cstdint>
+
+#include "bound.hpp"
 
 namespace sae {
 
@@ -24,16 +20,10 @@ Screen screen_by_name(const char* name);
 // c[i * stride + j] = <a_i, b_j> for rows a_i of a [m, d] and b_j of b [n, d], by SGEMM: within the bound of the exact product.
 void sgemm(const float* a, int64_t m, const float* b, int64_t n, int64_t d, float* c, int64_t stride);
 
-// Rows whose products might overflow skip the screens: their bound is infinite.
-constexpr double kLargestProduct = 0x1p100;
-
 // The bound's factor for a row, its factor for a feature, and what is added: b <= fma(row_bound, feature_norm, floor).
 float row_bound(double norm, double largest_feature_norm, int64_t d);
 float feature_norm(double norm);
 float bound_floor(double largest_norm, double largest_feature_norm, int64_t d);
-
-// The largest float that p cannot reach from below without being inactive: nextDown(max(threshold, -offset / scale)).
-float cut(float threshold, float scale, float offset);
 
 // ||a|| in double; not finite if an element is not.
 double norm(const float* a, int64_t d);

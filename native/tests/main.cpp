@@ -1,3 +1,5 @@
+#include <chrono>
+
 #include "test.hpp"
 
 int main(int argc, char** argv) {
@@ -6,10 +8,12 @@ int main(int argc, char** argv) {
   int failed = 0;
   for (const auto& [name, body] : test::registry()) {
     const int before = test::failures();
+    const auto begin = std::chrono::steady_clock::now();
     body();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     const bool passed = test::failures() == before;
     failed += !passed;
-    std::printf("%s %s\n", passed ? "ok  " : "FAIL", name);
+    std::printf("%s %s, %.1f s\n", passed ? "ok  " : "FAIL", name, seconds);
     std::fflush(stdout);
   }
   std::printf("%zu passed, %d failed\n", test::registry().size() - failed, failed);

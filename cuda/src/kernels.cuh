@@ -1,0 +1,98 @@
+#pragma once
+// The launchers, in the order of a call. Each is defined in the file of its name; arrays are the device's unless said otherwise.
+#include "device.cuh"
+
+namespace sae::cuda {
+
+// ---- prepare.cu
+
+// bounds[r] and, unless null, quantised[r, :] of each row. d: the length of a row without its padding.
+void launch_prepare_rows(const float* x, int64_t pitch, int rows, int64_t first_row, double largest_feature_norm, int64_t d,
+                         double bound_scale, uint16_t* quantised, RowBound* bounds, Failures* failures, cudaStream_t stream);
+
+// The same of features; *largest_norm becomes at least the largest ||w_j||, as the bits of a double.
+void launch_prepare_features(const float* w, int64_t pitch, int64_t count, uint16_t* quantised, FeatureBound* bounds,
+                             unsigned long long* largest_norm, Failures* failures, cudaStream_t stream);
+
+// norm[j] = ||d_j||, canonical; above[j] a little more than 1 / norm[j], 0 where that is 0.
+void launch_norms(const float* w, int64_t pitch, int64_t count, float* norm, float* above, cudaStream_t stream);
+
+// ---- screens: each fills the mask with a superset of the active features
+
+template <typename Gate>
+void launch_screen_canonical(const Features& features, const Batch& batch, const Gate& gate, Mask mask, cudaStream_t stream);
+
+template <typename Gate>
+void launch_screen_mma(const Features& features, const Batch& batch, const Gate& gate, Mask mask, cudaStream_t stream);
+
+// Scores [features, rows of the mask], row-major, as another library computed them, of features first .. first + count - 1.
+template <typename Gate>
+void launch_screen_scores(const float* scores, const Features& features, int64_t first, int64_t count, const Batch& batch,
+                          const Gate& gate, Mask mask, cudaStream_t stream);
+
+// ---- decide.cu
+
+// Candidates by feature, rows ascending within one.
+struct Candidates {
+  uint32_t* rows;      // [total]
+  uint32_t* features;  // [total]
+  float* values;       // [total] 0 where it turns out inactive
+  int64_t total;
+};
+
+template <typename Gate>
+void launch_decide(const Features& features, const Batch& batch, const Gate& gate, const Candidates& candidates,
+                   Failures* failures, cudaStream_t stream);
+
+// p[r * stride + j] of all features and rows, without a gate.
+void launch_dense(const Features& features, const Batch& batch, float* p, int64_t stride, Failures* failures, cudaStream_t stream);
+
+// coefficients[r * d_sae + j] /= norm[j], 0 where that is 0.
+void launch_divide(float* coefficients, int64_t rows, int64_t d_sae, const float* norm, cudaStream_t stream);
+
+// ---- compact.cu
+
+constexpr int kListFeatures = 32;     // features a block lists
+constexpr int kSegmentFeatures = 64;  // features a warp places
+
+// counts[j] candidates of feature j; sums[block] becomes the number before the block's features; *total all of them.
+void launch_count(Mask mask, int64_t features, uint32_t* counts, uint32_t* sums, uint32_t* total, cudaStream_t stream);
+
+// offsets [features + 1], rows and features of all candidates.
+void launch_list(Mask mask, int64_t features, const uint32_t* counts, const uint32_t* sums, uint32_t* offsets,
+                 const Candidates& candidates, cudaStream_t stream);
+
+// Active candidates into CSR: row_offsets[first_row + 1 ..] from row_offsets[first_row] on, which the chunk before has written.
+//   tally [segments, rows] and row_counts [rows] are scratch.
+void launch_place(const uint32_t* offsets, int64_t features, const Candidates& candidates, int rows, int64_t first_row,
+                  uint32_t* tally, uint32_t* row_counts, int64_t* row_offsets, int32_t* indices, float* values,
+                  cudaStream_t stream);
+
+// row_offsets[first_row + 1 .. first_row + rows] from row_counts and row_offsets[first_row].
+void launch_row_offsets(const uint32_t* row_counts, int rows, int64_t first_row, int64_t* row_offsets, cudaStream_t stream);
+
+// ---- select.cu: the k largest |value| of each row of a CSR, or per sign the k largest of each; ties to the lower index
+
+struct Csr {
+  const int64_t* row_offsets;
+  const int32_t* indices;
+  const float* values;
+};
+
+// The k-th largest on each side, 0 where there are fewer. Not per sign, both sides are the same.
+void launch_cuts(const Csr& csr, int rows, int64_t k, bool per_sign, float* positive_cut, float* negative_cut, cudaStream_t stream);
+
+// row_counts[r]: how many of row r are kept under these cuts.
+void launch_count_kept(const Csr& csr, int rows, int64_t k, bool per_sign, const float* positive_cut, const float* negative_cut,
+                       uint32_t* row_counts, cudaStream_t stream);
+
+void launch_keep(const Csr& csr, int rows, int64_t first_row, int64_t k, bool per_sign, const float* positive_cut,
+                 const float* negative_cut, const int64_t* row_offsets, int32_t* indices, float* values, cudaStream_t stream);
+
+// ---- decode.cu
+
+// x_hat[r * d + i] = sum_k values[k] w_dec[indices[k], i], k ascending by fma from +0, then + bias[i] unless bias is null.
+void launch_decode(const Csr& csr, int64_t first_row, int64_t rows, const float* w_dec, int64_t pitch, int64_t d, const float* bias,
+                   float* x_hat, cudaStream_t stream);
+
+}  // namespace sae::cuda

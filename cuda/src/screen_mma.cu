@@ -1,0 +1,141 @@
+// The screen on tensor cores, sm_80 and later: x' w'_j by mma.sync, the gate and the bits of the mask in the epilogue. No score leaves
+// the registers.
+//
+// A block takes 128 features x 256 rows, its eight warps 64 x 64 each. Neighbouring blocks share the features.
+//   1. Three stages of tiles [128 + 256 rows, 64 k] travel into shared memory by cp.async, pieces permuted against bank conflicts.
+//   2. While two are on their way, each warp multiplies the third: ldmatrix, then 32 products of 16 x 8 x 16 for each 16 k.
+//   3. Each score against its bound and gate: a bit. The four lanes that share a feature join their bits into its words.
+#include "fragments.hpp"
+#include "kernels.cuh"
+#include "ptx.cuh"
+
+namespace sae::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kTileFeatures = 128;
+constexpr int kTileRows = kMaskRows;
+constexpr int kTileK = 64;
+constexpr int kStages = 3;
+constexpr int kFeatureBytes = kTileFeatures * kTileK * 2;
+constexpr int kStageBytes = kFeatureBytes + kTileRows * kTileK * 2;
+constexpr int kWarpFeatures = 64, kWarpRows = 64;
+constexpr int kFeatureTiles = kWarpFeatures / 16, kRowTiles = kWarpRows / 8;
+
+// Rows [count, pitch] from first on, 64 k from k on, into a tile; rows beyond the last are read again, and their bits dropped.
+template <int kRows>
+__device__ __forceinline__ void load_tile(char* tile, const uint16_t* rows, int64_t first, int64_t last, int64_t pitch, int64_t k) {
+#pragma unroll
+  for (int piece = threadIdx.x; piece < kRows * 8; piece += kThreads) {
+    const int row = piece / 8, in_row = piece % 8 * 8;
+    const int64_t from = first + row < last ? first + row : last;
+    ptx::copy_async(tile + tile_offset(row, in_row), rows + from * pitch + k + in_row);
+  }
+}
+
+template <typename Gate>
+__global__ void __launch_bounds__(kThreads) screen_mma_kernel(Features features, Batch batch, Gate gate, Mask mask, int row_tiles) {
+  SAE_DYNAMIC_SHARED(memory);
+  const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
+  const int64_t first_feature = blockIdx.x / row_tiles * static_cast<int64_t>(kTileFeatures);
+  const int first_row = static_cast<int>(blockIdx.x % row_tiles) * kTileRows;
+  const int warp_feature = warp / 4 * kWarpFeatures, warp_row = warp % 4 * kWarpRows;
+  const int tiles = static_cast<int>(features.pitch / kTileK);
+
+  // 1. Ask for a stage. Past the last one the group is empty, so that the count of groups stays right.
+  const auto load = [&](int tile) {
+    if (tile < tiles) {
+      char* stage = memory + tile % kStages * kStageBytes;
+      load_tile<kTileFeatures>(stage, features.quantised, first_feature, features.count - 1, features.pitch, tile * kTileK);
+      load_tile<kTileRows>(stage + kFeatureBytes, batch.quantised, first_row, INT64_MAX, batch.pitch, tile * kTileK);
+    }
+    ptx::commit_copies();
+  };
+
+  float sum[kFeatureTiles][kRowTiles][4];
+#pragma unroll
+  for (int m = 0; m < kFeatureTiles; ++m) {
+#pragma unroll
+    for (int n = 0; n < kRowTiles; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sum[m][n][i] = 0;
+    }
+  }
+
+  // 2. Multiply.
+  for (int tile = 0; tile < kStages - 1; ++tile) load(tile);
+  for (int tile = 0; tile < tiles; ++tile) {
+    ptx::wait_copies<kStages - 2>();
+    __syncthreads();  // all pieces of this stage are here, and nobody reads the one that is filled next
+    load(tile + kStages - 1);
+    const char* a_tile = memory + tile % kStages * kStageBytes;
+    const char* b_tile = a_tile + kFeatureBytes;
+#pragma unroll
+    for (int k = 0; k < kTileK; k += 16) {
+      uint32_t a[kFeatureTiles][4], b[kRowTiles / 2][4];
+#pragma unroll
+      for (int m = 0; m < kFeatureTiles; ++m) {
+        const Element at = a_address(lane);
+        ptx::load_matrices(a[m], a_tile + tile_offset(warp_feature + 16 * m + at.row, k + at.column));
+      }
+#pragma unroll
+      for (int n = 0; n < kRowTiles / 2; ++n) {
+        const Element at = b_address(lane);
+        ptx::load_matrices(b[n], b_tile + tile_offset(warp_row + 16 * n + at.row, k + at.column));
+      }
+#pragma unroll
+      for (int m = 0; m < kFeatureTiles; ++m) {
+#pragma unroll
+        for (int n = 0; n < kRowTiles; ++n) {
+          ptx::multiply_add(sum[m][n], a[m], b[n / 2][n % 2 * 2], b[n / 2][n % 2 * 2 + 1]);
+        }
+      }
+    }
+  }
+
+  // 3. Decide which may be active.
+#pragma unroll
+  for (int m = 0; m < kFeatureTiles; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t j = first_feature + warp_feature + 16 * m + c_element(lane, 2 * half).row;
+      const int64_t clamped = j < features.count ? j : features.count - 1;
+      const FeatureBound bound = features.bounds[clamped];
+      uint32_t words[2] = {0, 0};
+#pragma unroll
+      for (int n = 0; n < kRowTiles; ++n) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int in_warp = 8 * n + c_element(lane, i).column;
+          const int r = first_row + warp_row + in_warp;
+          if (r < batch.rows && gate.may_be_active(sum[m][n][2 * half + i], bound_of(batch.bounds[r], bound), clamped, r)) {
+            words[n / 4] |= 1u << (in_warp % 32);
+          }
+        }
+      }
+#pragma unroll
+      for (int w = 0; w < 2; ++w) {
+        words[w] |= __shfl_xor_sync(kAllLanes, words[w], 1);
+        words[w] |= __shfl_xor_sync(kAllLanes, words[w], 2);
+        if (lane % 4 == w && j < features.count) mask.bits[j * mask.words + (first_row + warp_row) / 32 + w] = words[w];
+      }
+    }
+  }
+}
+
+}  // namespace
+
+template <typename Gate>
+void launch_screen_mma(const Features& features, const Batch& batch, const Gate& gate, Mask mask, cudaStream_t stream) {
+  const int row_tiles = mask.words * 32 / kTileRows;
+  const int64_t blocks = divide_up(features.count, kTileFeatures) * row_tiles;
+  constexpr size_t kBytes = kStages * kStageBytes;
+  check(cudaFuncSetAttribute(screen_mma_kernel<Gate>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kBytes)),
+        "asking for shared memory");
+  launch(screen_mma_kernel<Gate>, blocks, kThreads, kBytes, stream, features, batch, gate, mask, row_tiles);
+}
+
+template void launch_screen_mma(const Features&, const Batch&, const EncodeGate&, Mask, cudaStream_t);
+template void launch_screen_mma(const Features&, const Batch&, const ProjectGate&, Mask, cudaStream_t);
+
+}  // namespace sae::cuda

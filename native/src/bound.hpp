@@ -1,0 +1,82 @@
+#pragma once
+// The error bounds of the screens, as functions of norms: the same code on the host and on a CUDA device.
+//
+// Feature j is a candidate of row x iff !(s + b < T): s the screen's value, T = cut() of the feature, and the bound
+//   b = Q + (E_screen + E_canon) ||x|| ||w_j|| + d 2^-126 (1 + ||x|| + ||w_j||),
+//   E_canon = 1.01 u (ceil(d / 128) + 8),  E_sgemm = 1.01 u (d + 32) (any summation order),  u = 2^-24,
+//   Q = ||x - x'|| ||w_j|| + ||x'|| ||w_j - w'_j|| for a screen of quantised x', w' (none for SGEMM).
+// Tensor cores align and truncate their addends: E_tensor = 4 d u, on ||x'|| ||w'_j||, holds if in any block of products each addend
+// and the result lose less than 2^-23 of the largest magnitude. ||w'_j|| <= ||w_j|| + ||w_j - w'_j|| keeps b a sum of two products.
+// Norms and factors are computed in double and rounded up; rounding is monotone, so comparing in float needs no slack of its own.
+#include <cmath>
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define SAE_HOST_DEVICE __host__ __device__
+#else
+#define SAE_HOST_DEVICE
+#endif
+
+namespace sae {
+
+constexpr double kUnit = 0x1p-24;  // u, the unit roundoff of float32
+// Absorbs the roundings of the few operations between the norms and the bound.
+constexpr double kInflation = 1 + 0x1p-18;
+// Rows whose products might overflow skip the screens: their bound is infinite.
+constexpr double kLargestProduct = 0x1p100;
+
+SAE_HOST_DEVICE inline float rounded_up(double value) {
+  const float nearest = static_cast<float>(value);
+  return nearest >= value ? nearest : nextafterf(nearest, INFINITY);
+}
+
+SAE_HOST_DEVICE inline double canonical_error(int64_t d) {
+  return 1.01 * kUnit * (static_cast<double>((d + 127) / 128) + 8);
+}
+
+SAE_HOST_DEVICE inline double sgemm_error(int64_t d) { return 1.01 * kUnit * (static_cast<double>(d) + 32); }
+
+SAE_HOST_DEVICE inline double tensor_error(int64_t d) { return 4 * kUnit * static_cast<double>(d); }
+
+SAE_HOST_DEVICE inline double underflow_floor(double largest_norm, double largest_feature_norm, int64_t d) {
+  return static_cast<double>(d) * 0x1p-126 * (1 + largest_norm + largest_feature_norm);
+}
+
+// What p must exceed at least, rounded down by one: nextDown(max(threshold, -offset / scale)).
+SAE_HOST_DEVICE inline float cut(float threshold, float scale, float offset) {
+  const double positive = -static_cast<double>(offset) / scale;  // v > 0 needs p above this
+  const double larger = static_cast<double>(threshold) > positive ? static_cast<double>(threshold) : positive;
+  return nextafterf(static_cast<float>(larger), -INFINITY);
+}
+
+// The bound of a screen on quantised rows and features is row.of_norm * feature.norm + row.of_loss * feature.loss + row.floor.
+struct FeatureBound {
+  float norm;  // ||w_j||
+  float loss;  // ||w_j - w'_j||
+};
+
+struct RowBound {
+  float of_norm;  // ||x - x'|| + E_canon ||x|| + E_tensor ||x'||; infinite for rows that skip the screens
+  float of_loss;  // (1 + E_tensor) ||x'||
+  float floor;
+};
+
+SAE_HOST_DEVICE inline FeatureBound feature_bound(double norm, double loss) {
+  return {rounded_up(kInflation * norm), rounded_up(kInflation * loss)};
+}
+
+// bound_scale: 1 but in tests, which must see 0 lose features.
+SAE_HOST_DEVICE inline RowBound row_bound(double norm, double quantised_norm, double loss, double largest_feature_norm, int64_t d,
+                                          double bound_scale) {
+  if (!(norm * largest_feature_norm < kLargestProduct)) return {INFINITY, INFINITY, INFINITY};
+  const double factor = bound_scale * kInflation;
+  return {rounded_up(factor * (loss + canonical_error(d) * norm + tensor_error(d) * quantised_norm)),
+          rounded_up(factor * (1 + tensor_error(d)) * quantised_norm),
+          rounded_up(factor * underflow_floor(norm, largest_feature_norm, d))};
+}
+
+SAE_HOST_DEVICE inline float bound_of(const RowBound& row, const FeatureBound& feature) {
+  return fmaf(row.of_norm, feature.norm, fmaf(row.of_loss, feature.loss, row.floor));
+}
+
+}  // namespace sae

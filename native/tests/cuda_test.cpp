@@ -1,0 +1,277 @@
+// The CUDA backend against the CPU's, to the bit: on the host's emulation, which also injects failures, counts what was not freed,
+// and runs a block's threads in other orders. The same operations run on a GPU from Java (ParityTest).
+#include <dlfcn.h>
+
+#include "codes.hpp"
+#include "sae4j.h"
+#include "test.hpp"
+#include "test_sae.hpp"
+
+using test::Codes;
+using test::Guarded;
+using test::Random;
+using test::Sae;
+using test::same_codes;
+
+namespace {
+
+const char* const kScreens[] = {"canonical", "cublas-bf16", "mma-bf16"};
+
+// A function of the emulation.
+template <typename Function>
+Function* hook(const char* name) {
+  static void* const library = dlopen(SAE4J_CUDA_EMULATED, RTLD_NOW | RTLD_LOCAL);
+  const auto found = reinterpret_cast<Function*>(dlsym(library, name));
+  if (found == nullptr) std::printf("the emulation has no %s\n", name), std::exit(1);
+  return found;
+}
+
+void fail_call(int64_t call, int error) { hook<void(int64_t, int)>("emu_fail_call")(call, error); }
+int64_t live() { return hook<int64_t()>("emu_live_allocations")(); }
+int64_t calls() { return hook<int64_t()>("emu_calls")(); }
+void set_order(uint64_t order) { hook<void(uint64_t)>("emu_set_order")(order); }
+void set_memory(int64_t bytes) { hook<void(int64_t)>("emu_set_memory")(bytes); }
+
+sae_status open(Sae& sae, const char* screen, sae_model** model) {
+  CHECK(sae_cuda_load(SAE4J_CUDA_EMULATED) == SAE_OK, "%s", sae_last_error());
+  return sae_cuda_open(0, sae.d_in, sae.d_out, sae.d_sae, sae.w_enc.data(), sae.w_dec.data(), sae.b_dec.data(),
+                       sae.threshold.data(), sae.scale.data(), sae.offset.data(), 2, screen, nullptr, model);
+}
+
+sae_model* open(Sae& sae, const char* screen) {
+  sae_model* model = nullptr;
+  const sae_status status = open(sae, screen, &model);
+  CHECK(status == SAE_OK, "open: %s", sae_last_error());
+  return model;
+}
+
+// Every operation of both models.
+void compare(Sae& sae, sae_model* cpu, sae_model* cuda, int64_t n, const char* what, bool projects = true) {
+  Random random;
+  Guarded<float> x(n * sae.d_in), v(n * sae.d_out), x_hat(n * sae.d_out), other_hat(n * sae.d_out);
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
+  for (int64_t i = 0; i < v.size(); ++i) v[i] = random.normal();
+  const auto same = [&](const char* operation, sae_status status, sae_codes* expected, sae_codes* got) {
+    CHECK(status == SAE_OK, "%s: %s", operation, sae_last_error());
+    sae_codes_indices(got);  // brings them from the device
+    const std::string difference = same_codes(expected, got);
+    CHECK(difference.empty(), "%s, %s, n %lld, d_in %lld, d_sae %lld: %s", what, operation, (long long)n, (long long)sae.d_in,
+          (long long)sae.d_sae, difference.c_str());
+  };
+  Codes expected, got;
+  CHECK(sae_encode(cpu, x.data(), n, expected) == SAE_OK, "%s", sae_last_error());
+  const sae_status encoded = sae_encode(cuda, x.data(), n, got);
+  for (const int direction : {0, 1}) {  // before the codes are brought to the host
+    CHECK(sae_decode(cpu, expected, direction, x_hat.data()) == SAE_OK, "%s", sae_last_error());
+    CHECK(sae_decode(cuda, got, direction, other_hat.data()) == SAE_OK, "%s", sae_last_error());
+    CHECK(n == 0 || std::memcmp(x_hat.data(), other_hat.data(), sizeof(float) * x_hat.size()) == 0, "%s: decode differs", what);
+  }
+  same("encode", encoded, expected, got);
+  CHECK(sae_decode(cuda, expected, 0, other_hat.data()) == SAE_OK, "codes of the host: %s", sae_last_error());
+  CHECK(sae_decode(cpu, got, 0, x_hat.data()) == SAE_OK, "codes of the device: %s", sae_last_error());
+  CHECK(n == 0 || std::memcmp(x_hat.data(), other_hat.data(), sizeof(float) * x_hat.size()) == 0, "%s: decode differs", what);
+  if (!projects) return;
+  for (const int64_t k : {int64_t{2}, sae.d_sae + 3}) {
+    for (const int per_sign : {0, 1}) {
+      const int unit = per_sign == (k == 2);
+      CHECK(sae_project_top(cpu, v.data(), n, SAE_READOUT_DECODER, unit, k, per_sign, expected) == SAE_OK, "%s",
+            sae_last_error());
+      same("project", sae_project_top(cuda, v.data(), n, SAE_READOUT_DECODER, unit, k, per_sign, got), expected, got);
+      CHECK(sae_project_top(cpu, x.data(), n, SAE_READOUT_ENCODER, 0, k, per_sign, expected) == SAE_OK, "%s", sae_last_error());
+      same("project", sae_project_top(cuda, x.data(), n, SAE_READOUT_ENCODER, 0, k, per_sign, got), expected, got);
+    }
+  }
+}
+
+}  // namespace
+
+TEST(cuda_equals_the_cpu_on_every_shape_and_screen) {
+  const struct {
+    int64_t d_in, d_out, d_sae;
+  } shapes[] = {{1, 2, 1}, {3, 1, 7}, {7, 129, 63}, {128, 128, 64}, {129, 127, 65}, {255, 3, 257}, {5, 20, 5000}};
+  for (const auto& shape : shapes) {
+    Sae sae(shape.d_in, shape.d_out, shape.d_sae);
+    sae_model* cpu = sae.open(2);
+    for (const char* screen : kScreens) {
+      sae_model* cuda = open(sae, screen);
+      for (const int64_t n : {0, 3, 33}) {
+        if (n * shape.d_sae < 20000) compare(sae, cpu, cuda, n, screen);
+      }
+      sae_close(cuda);
+    }
+    sae_close(cpu);
+  }
+}
+
+TEST(cuda_takes_several_chunks_no_feature_and_all) {
+  Sae sae(40, 30, 100);
+  sae_model* cpu = sae.open(2);
+  for (const char* screen : kScreens) {
+    sae_model* cuda = open(sae, screen);
+    compare(sae, cpu, cuda, 520, screen, screen == kScreens[0]);
+    sae_close(cuda);
+  }
+  sae_close(cpu);
+  for (const float threshold : {-INFINITY, INFINITY}) {
+    for (int64_t j = 0; j < sae.d_sae; ++j) sae.threshold[j] = threshold, sae.offset[j] = 1e4f;
+    cpu = sae.open(2);
+    for (const char* screen : kScreens) {
+      sae_model* cuda = open(sae, screen);
+      compare(sae, cpu, cuda, 260, screen, false);
+      sae_close(cuda);
+    }
+    sae_close(cpu);
+  }
+}
+
+// What a missing barrier would make differ.
+TEST(cuda_gives_the_same_bits_in_any_order_of_threads) {
+  Sae sae(200, 70, 300);
+  sae_model* cpu = sae.open(2);
+  for (const uint64_t order : {1, 2, 3}) {
+    set_order(order);
+    for (const char* screen : kScreens) {
+      sae_model* cuda = open(sae, screen);
+      compare(sae, cpu, cuda, 40, (std::string(screen) + " in order " + std::to_string(order)).c_str());
+      sae_close(cuda);
+    }
+  }
+  set_order(0);
+  sae_close(cpu);
+}
+
+// Each call to the runtime fails once, as out of memory and as a lost device: a status, no leak, and the model serves again.
+TEST(every_injected_failure_is_a_status_and_leaks_nothing) {
+  Sae sae(20, 20, 70);
+  Random random;
+  Guarded<float> x(260 * 20), x_hat(260 * 20);
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
+  for (const char* screen : kScreens) {
+    { sae_model* first = open(sae, screen); sae_close(first); }  // the screen's probe is over
+    const bool is_first = screen == kScreens[0];
+    for (const int error : {2, 719}) {
+      int64_t total = 1;
+      for (int64_t call = 1; call <= total; call += is_first ? 1 : 5) {
+        const int64_t before = live();
+        fail_call(call, error);
+        sae_model* model = nullptr;
+        int failed = 0;
+        sae_status status = open(sae, screen, &model);
+        if (status == SAE_OK) {
+          Codes codes, top;
+          for (const sae_status s :
+               {sae_encode(model, x.data(), 260, codes), sae_decode(model, codes, 0, x_hat.data()),
+                sae_project_top(model, x.data(), 40, SAE_READOUT_DECODER, 1, 3, 0, top)}) {
+            failed += s != SAE_OK;
+            if (s != SAE_OK) status = s;
+          }
+          const int32_t* indices = sae_codes_indices(codes);
+          failed += indices == nullptr;
+          total = std::max(total, calls());
+          CHECK(failed > 0 || calls() < call, "call %lld failed, and nobody said so", (long long)call);
+          CHECK(failed == 0 || std::string(sae_last_error()).size() > 10, "no text for the failure of call %lld", (long long)call);
+          // Afterwards the device works again, and so does the model.
+          fail_call(0, 0);
+          CHECK(sae_encode(model, x.data(), 2, codes) == SAE_OK, "after the failure of call %lld: %s", (long long)call,
+                sae_last_error());
+          CHECK(sae_codes_indices(codes) != nullptr, "%s", sae_last_error());
+        } else {
+          total = std::max(total, call + 5);
+          CHECK(model == nullptr, "a failed open gave a model");
+          fail_call(0, 0);
+        }
+        sae_close(model);
+        CHECK(live() == before, "call %lld failed, and %lld things were not freed", (long long)call, (long long)(live() - before));
+      }
+      CHECK(total > 50, "only %lld calls", (long long)total);
+    }
+  }
+}
+
+TEST(too_little_device_memory_is_told_in_bytes) {
+  Sae sae(512, 512, 3000);
+  set_memory(70 << 20);
+  sae_model* model = nullptr;
+  CHECK(open(sae, nullptr, &model) == SAE_OUT_OF_MEMORY, "it fits");
+  const std::string message = sae_last_error();
+  CHECK(message.find("the model needs") != std::string::npos && message.find("of 73400320 are free") != std::string::npos, "%s",
+        message.c_str());
+  set_memory(0);
+}
+
+TEST(a_tensor_core_screen_without_its_bound_loses_planted_features) {
+  const int64_t d = 777, d_sae = 300, n = 40;
+  Sae sae(d, d, d_sae);
+  Random random;
+  Guarded<float> x(n * d);
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
+  sae_model* cpu = sae.open(2, "canonical");
+  Codes all, expected, got;
+  CHECK(sae_project_top(cpu, x.data(), n, SAE_READOUT_ENCODER, 0, d_sae, 0, all) == SAE_OK, "%s", sae_last_error());
+  sae_close(cpu);
+  for (int64_t j = 0; j < d_sae; ++j) {
+    const float p = all.handle->values()[j % n * d_sae + j];
+    sae.threshold[j] = std::nextafter(p, -INFINITY);
+    sae.scale[j] = 1;
+    sae.offset[j] = 2 * std::fabs(p) + 1;
+  }
+  cpu = sae.open(2, "canonical");
+  CHECK(sae_encode(cpu, x.data(), n, expected) == SAE_OK, "%s", sae_last_error());
+  for (const char* screen : {"cublas-bf16", "mma-bf16"}) {
+    sae_model* cuda = open(sae, screen);
+    CHECK(sae_encode(cuda, x.data(), n, got) == SAE_OK, "%s", sae_last_error());
+    CHECK(sae_codes_nnz(got) == sae_codes_nnz(expected), "%s lost features with its bound", screen);
+    hook<void(double)>("emu_scale_bounds")(0);
+    CHECK(sae_encode(cuda, x.data(), n, got) == SAE_OK, "%s", sae_last_error());
+    hook<void(double)>("emu_scale_bounds")(1);
+    CHECK(sae_codes_nnz(got) < sae_codes_nnz(expected), "%s loses nothing without its bound: the data proves nothing", screen);
+    sae_close(cuda);
+  }
+  sae_close(cpu);
+}
+
+TEST(cuda_names_bad_arguments_and_overflow) {
+  Sae sae(64, 64, 90);
+  const int64_t n = 300;
+  Guarded<float> x(n * 64);
+  Random random;
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
+  Codes codes;
+  const auto refuses = [](sae_status status, sae_status expected, const char* message) {
+    CHECK(status == expected, "status %d for %s", status, message);
+    CHECK(std::string(sae_last_error()).find(message) != std::string::npos, "expected \"%s\", got \"%s\"", message,
+          sae_last_error());
+  };
+  for (const char* screen : kScreens) {
+    sae_model* model = open(sae, screen);
+    x[270 * 64 + 5] = NAN;
+    refuses(sae_encode(model, x.data(), n, codes), SAE_INVALID_ARGUMENT, "x must be finite, got nan at row 270, column 5");
+    CHECK(sae_codes_rows(codes) == 0, "codes of a failed call hold rows");
+    x[270 * 64 + 5] = -INFINITY;
+    refuses(sae_project_top(model, x.data(), n, SAE_READOUT_DECODER, 0, 3, 0, codes), SAE_INVALID_ARGUMENT,
+            "v must be finite, got -inf at row 270, column 5");
+    x[270 * 64 + 5] = 1;
+    for (int64_t i = 0; i < 64; ++i) x[3 * 64 + i] = 3e38f, sae.w_enc[17 * 64 + i] = 1;
+    sae_close(model);
+    model = open(sae, screen);
+    refuses(sae_encode(model, x.data(), n, codes), SAE_INVALID_ARGUMENT, "the product of row 3 with feature");
+    for (int64_t i = 0; i < 64; ++i) x[3 * 64 + i] = 1e35f * random.normal(), sae.w_enc[17 * 64 + i] = random.normal();
+    sae_close(model);
+    model = open(sae, screen);
+    sae_model* cpu = sae.open(1);
+    Codes expected;
+    CHECK(sae_encode(cpu, x.data(), n, expected) == SAE_OK && sae_encode(model, x.data(), n, codes) == SAE_OK, "%s", sae_last_error());
+    sae_codes_indices(codes);
+    CHECK(same_codes(expected, codes).empty(), "large rows: %s", same_codes(expected, codes).c_str());
+    sae_close(cpu);
+    sae_close(model);
+  }
+  sae_model* model = nullptr;
+  refuses(open(sae, "int7", &model), SAE_INVALID_ARGUMENT, "got \"int7\"");
+  sae.w_enc[11] = NAN;
+  refuses(open(sae, nullptr, &model), SAE_INVALID_ARGUMENT, "w_enc of feature 0 must be finite, got nan at 11");
+  refuses(sae_cuda_open(7, 64, 64, 90, sae.w_dec.data(), sae.w_dec.data(), sae.b_dec.data(), sae.threshold.data(),
+                        sae.scale.data(), sae.offset.data(), 1, nullptr, nullptr, &model),
+          SAE_UNAVAILABLE, "there is 1 CUDA device");
+  CHECK(model == nullptr, "a failed open gave a model");
+}
