@@ -176,6 +176,16 @@ class ArgumentTest {
   }
 
   @Test
+  void productsThatOverflowAreRefused() {
+    float[] x = new float[12];
+    Arrays.fill(x, 6, 12, 3e38f);
+    refused("the product of row 1 with feature ", () -> engine.encode(x, codes));
+    assertEquals(0, codes.rows());
+    refused("the product of row 0 with feature ", () -> engine.project(Arrays.copyOfRange(x, 6, 11), Projection.top(2), codes));
+    assertEquals(0, codes.rows());
+  }
+
+  @Test
   void badWeightsAreRefused() {
     sae.wDec[13] = Float.NaN;
     refused("w_dec of feature 2 must be finite, got nan at 3", () -> sae.open(device).close());
