@@ -26,7 +26,7 @@ class PursuitTest {
   @EnumSource(Pursuit.Method.class)
   void everyDeviceThreadBatchAndSplitGivesTheSameBits(Pursuit.Method method) {
     TestSae sae = new TestSae(5, 67, 300);
-    int n = 70;
+    int n = Devices.isEmulated() ? 35 : 70;
     float[] v = sae.normal(n * sae.dOut);
     for (boolean nonNegative : new boolean[] {false, true}) {
       Pursuit how = Pursuit.of(method, 9).withNonNegative(nonNegative).withPenalty(0.2);
