@@ -130,7 +130,7 @@ namespace emu {
 struct Place {
   dim3 thread, block, block_size, grid;
 };
-extern Place place;
+extern const Place* place;
 
 void launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, std::function<void()> kernel);
 void* shared_memory();
@@ -149,10 +149,10 @@ T from_lane(unsigned mask, T value, int source) {
 
 }  // namespace emu
 
-#define threadIdx (emu::place.thread)
-#define blockIdx (emu::place.block)
-#define blockDim (emu::place.block_size)
-#define gridDim (emu::place.grid)
+#define threadIdx (emu::place->thread)
+#define blockIdx (emu::place->block)
+#define blockDim (emu::place->block_size)
+#define gridDim (emu::place->grid)
 
 inline void __syncthreads() { emu::barrier(); }
 inline void __syncwarp(unsigned mask = 0xffffffffu) { emu::exchange(mask, nullptr, 0); }
