@@ -15,7 +15,7 @@ import java.util.stream.Stream;
 final class Devices {
   private static final String WANTED = System.getProperty("sae4j.device", "cpu");
   private static final List<Device> CUDA = cuda();
-  private static final long EMULATED_CELLS = 4_000_000;
+  private static final long EMULATED_CELLS = 2_000_000;
 
   private Devices() {}
 
