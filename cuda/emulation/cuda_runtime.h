@@ -124,7 +124,8 @@ extern "C" {
 void emu_fail_call(int64_t call, int error);
 int64_t emu_calls();             // such calls since emu_fail_call
 int64_t emu_live_allocations();  // device and pinned memory, streams and events that were not freed
-void emu_set_order(uint64_t order);    // 0 threads ascend, 1 they descend, else they are shuffled by this seed
+// 0 threads ascend, 1 they descend, else they are shuffled by this seed; and asynchronous work is done at other times.
+void emu_set_order(uint64_t order);
 void emu_set_memory(int64_t bytes);    // the device's memory; as much as the host's by default
 void emu_scale_bounds(double factor);  // the screens' error bounds: 1 but in tests, which must see 0 lose features
 }

@@ -148,7 +148,7 @@ inline bool read_operand(uint64_t descriptor, int r, double (&values)[16]) {
   return any != 0;
 }
 
-inline void begin_products() { emu::begin_products(); }
+inline void begin_products(float (&)[32][4]) { emu::begin_products(); }
 inline void multiply_async(float (&sum)[32][4], uint64_t a, uint64_t b) {
   float(*const to)[4] = sum;
   const int thread = threadIdx.x % 128;

@@ -97,8 +97,20 @@ __device__ __forceinline__ void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
 }
 
-// Before products: what was written to their registers is there for the tensor cores.
-__device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+// Tells the compiler that sums change here: it moves no reading or writing of these registers to the other side.
+__device__ __forceinline__ void pin(float (&sum)[32][4]) {
+#pragma unroll
+  for (int n = 0; n < 32; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) asm volatile("" : "+f"(sum[n][i])::"memory");
+  }
+}
+
+// Before products: what was written to their sums is there for the tensor cores.
+__device__ __forceinline__ void begin_products(float (&sum)[32][4]) {
+  pin(sum);
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
 
 #define SAE_TILE(n) "+f"(sum[n][0]), "+f"(sum[n][1]), "+f"(sum[n][2]), "+f"(sum[n][3])
 #define SAE_TILES(n) SAE_TILE(n), SAE_TILE(n + 1), SAE_TILE(n + 2), SAE_TILE(n + 3)
@@ -130,14 +142,10 @@ __device__ __forceinline__ void wait_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-// Until sum is complete. That registers change is told to the compiler after the wait, lest it reads them before.
+// Until sum is complete.
 __device__ __forceinline__ void finish_products(float (&sum)[32][4]) {
   wait_products<0>();
-#pragma unroll
-  for (int n = 0; n < 32; ++n) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) asm volatile("" : "+f"(sum[n][i])::"memory");
-  }
+  pin(sum);
 }
 
 }  // namespace sae::cuda::ptx

@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       // 2. Multiply.
       for (int i = 0; i < steps; ++i, ++step) {
         ptx::wait_barrier(stages.full(step), Stages::parity(step));
-        ptx::begin_products();
+        ptx::begin_products(sum);
         const uint32_t a = ptx::shared_address(stages.features(step)) + group_feature * kLineBytes;
         const uint32_t b = ptx::shared_address(stages.rows(step));
 #pragma unroll
