@@ -273,8 +273,8 @@ class Scheduler {
     while (products.size() > but && products.size() > 1) products.pop_front();
   }
 
-  // When asynchronous work is done, of all the times when it may be: in order 0 as late as possible; in order 1 too, but for copies to
-  // barriers, at once, so that one into a stage that is still read is seen; else by chance.
+  // When asynchronous work is done, of all the times when it may be: in order 0 as late as possible; in order 1 too, but for copies
+  // to barriers, at once, so that one into a stage that is still read is seen; else by chance.
   bool coin() {
     const uint64_t value = order.load();
     if (value < 2) return false;
@@ -627,9 +627,10 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, 
   *result = is_known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
   return cudaSuccess;
 }
-CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* address, const cuuint64_t* sizes,
-                                const cuuint64_t* strides, const cuuint32_t* box, const cuuint32_t* element_strides,
-                                CUtensorMapInterleave, CUtensorMapSwizzle swizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* address,
+                                const cuuint64_t* sizes, const cuuint64_t* strides, const cuuint32_t* box,
+                                const cuuint32_t* element_strides, CUtensorMapInterleave, CUtensorMapSwizzle swizzle,
+                                CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
   const uint64_t longest_line = swizzle == CU_TENSOR_MAP_SWIZZLE_NONE ? 512 : uint64_t{16} << swizzle;
   if (type != CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 || rank != 2 || element_strides[0] != 1 || element_strides[1] != 1 ||
       reinterpret_cast<uintptr_t>(address) % 16 != 0 || strides[0] % 16 != 0 || strides[0] >= uint64_t{1} << 40 ||

@@ -1,7 +1,7 @@
 #pragma once
 // ptx.cuh on the host. Asynchronous work is done when it is waited for and not before (the copy engine's and a warpgroup's products
-// at any time from then on, in other orders of threads); the tensor cores align all addends of a block to the largest magnitude and
-// truncate, as pessimistically as bound.hpp admits.
+// earlier in some orders of threads); the tensor cores align all addends of a block to the largest magnitude and truncate, as
+// pessimistically as bound.hpp admits.
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -127,8 +127,8 @@ void take_registers() {
   give_registers<kCount>();
 }
 
-// Row r, 16 k, of an operand as the manual has it: lines of k in groups of eight rows, `stride` from group to group, in a swizzle of
-// 128, 64 or 32 bytes; without one in core matrices of 8 x 16 bytes, `leading` from one to the next along k. False if all are 0.
+// Row r, 16 k, of an operand as the manual has it: lines of k in groups of eight rows, `stride` from group to group, in a swizzle
+// of 128, 64 or 32 bytes; without one in core matrices of 8 x 16 bytes, `leading` from one to the next along k. False if all are 0.
 inline bool read_operand(uint64_t descriptor, int r, double (&values)[16]) {
   const auto field = [&](int bit) { return static_cast<uint32_t>(descriptor >> bit & 0x3fff) << 4; };
   const uint32_t start = field(0), leading = field(16), stride = field(32);

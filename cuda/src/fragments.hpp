@@ -35,9 +35,9 @@ SAE_HOST_DEVICE constexpr Element b_address(int lane) { return {lane % 8 + 8 * (
 // (This is also the 128-byte swizzle of the bulk copies and of wgmma, for tiles that are aligned to 1024 bytes.)
 SAE_HOST_DEVICE constexpr int tile_offset(int row, int k) { return row * 128 + ((k / 8 ^ row % 8) * 16) + k % 8 * 2; }
 
-// Where wgmma finds an operand [rows, 16 k] in such a tile. The swizzle is of address bits, so a later k is 2 bytes on, whatever the
-// row. In units of 16 bytes: bits 0-13 the address, 16-29 the leading offset (unused in a swizzled operand whose k lie in one line:
-// 1 by convention), 32-45 the stride between groups of eight rows. Bits 62-63: 1, the swizzle of 128 bytes.
+// Where wgmma finds an operand [rows, 16 k] in such a tile. The swizzle is of address bits, so a later k is 2 bytes on, whatever
+// the row. In units of 16 bytes: bits 0-13 the address, 16-29 the leading offset (unused in a swizzled operand whose k lie in one
+// line: 1 by convention), 32-45 the stride between groups of eight rows. Bits 62-63: 1, the swizzle of 128 bytes.
 SAE_HOST_DEVICE constexpr uint64_t matrix_descriptor(uint32_t shared_address) {
   return (shared_address & 0x3ffff) >> 4 | uint64_t{1} << 16 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
 }

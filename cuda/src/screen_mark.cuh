@@ -5,12 +5,12 @@
 
 namespace sae::cuda {
 
-// A warp's scores of 16 features, from first_feature on, with 8 kRowTiles rows, from first_row on: tile n of rows as c_element() says.
-//   1. Each score against its bound and gate: a bit. A lane has the same rows of two features, so that it reads their bounds once.
+// A warp's scores of 16 features, from first_feature on, with 8 kRowTiles rows, from first_row on: each tile as c_element().
+//   1. Each score against its bound and gate: a bit. A lane has the same rows of two features, and reads their bounds once.
 //   2. The four lanes that share a feature join their bits into words of 32 rows, and take turns to store them.
 template <int kRowTiles, typename Gate>
 __device__ __forceinline__ void mark_candidates(const float (&sum)[kRowTiles][4], int64_t first_feature, int first_row,
-                                                const Features& features, const Batch& batch, const Gate& gate, const Mask& mask) {
+                                                const Features& features, const Batch& batch, const Gate& gate, Mask mask) {
   const int lane = threadIdx.x & 31;
   int64_t feature[2];
   FeatureBound bound[2];

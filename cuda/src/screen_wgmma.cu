@@ -1,12 +1,12 @@
-// The screen on Hopper's tensor cores, sm_90a alone: x' w'_j by wgmma, the gate and the bits of the mask in the epilogue. No score
-// leaves the registers.
+// The screen on Hopper's tensor cores, sm_90a alone: x' w'_j by wgmma, the gate and the bits of the mask in the epilogue. No
+// score leaves the registers.
 //
 // A block takes tiles of 128 features x 256 rows, one after another: as many blocks as multiprocessors share them. Neighbouring
 // tiles share the features. One warpgroup fetches, two multiply, 64 features x 256 rows each; they meet at two barriers a stage.
-//   1. The producer, one thread, waits until a stage is empty and asks the copy engine for its [128 + 256 rows, 64 k]. It runs ahead
-//      into the next tile while the consumers end this one.
-//   2. A consumer waits until a stage is full and issues 4 products of 64 x 256 x 16 on it. They run on while it waits for the next
-//      stage; when they are done, that stage is empty again.
+//   1. The producer, one thread, waits until a stage is empty and asks the copy engine for its [128 + 256 rows, 64 k]. It runs
+//      ahead into the next tile while the consumers end this one.
+//   2. A consumer waits until a stage is full and issues 4 products of 64 x 256 x 16 on it. They run on while it waits for the
+//      next stage; when they are done, their stage is empty again.
 //   3. Each score against its bound and gate: a bit of the mask (screen_mark.cuh).
 #include <cuda.h>
 
@@ -27,7 +27,7 @@ constexpr int kLineBytes = kTileK * 2;
 constexpr int kStages = 4;
 constexpr int kFeatureBytes = kTileFeatures * kLineBytes;
 constexpr int kStageBytes = kFeatureBytes + kTileRows * kLineBytes;
-constexpr size_t kSharedBytes = kStages * kStageBytes + 2 * kStages * sizeof(uint64_t);
+constexpr int kSharedBytes = kStages * kStageBytes + 2 * kStages * static_cast<int>(sizeof(uint64_t));
 
 #if defined(SAE_EMULATED) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -111,8 +111,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       if (is_first_lane) ptx::arrive(stages.empty(step - 1));
 
       // 3. Decide which may be active.
-      mark_candidates(sum, tile / row_tiles * kTileFeatures + warp_feature, static_cast<int>(tile % row_tiles) * kTileRows, features,
-                      batch, gate, mask);
+      const int first_row = static_cast<int>(tile % row_tiles) * kTileRows;
+      mark_candidates(sum, tile / row_tiles * kTileFeatures + warp_feature, first_row, features, batch, gate, mask);
     }
   }
 #elif defined(__CUDA_ARCH__)
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-// How the copy engine reads tiles of `box` rows: k by k in lines of 128 bytes, swizzled as tile_offset(), zeros behind the last row.
+// How the copy engine reads tiles of `box` rows: lines of 64 k, 128 bytes, swizzled as tile_offset(); zeros behind the last row.
 CUtensorMap tensor_map(const uint16_t* rows, int64_t count, int64_t pitch, int box) {
   // The driver's function by way of the runtime, so that the library needs no libcuda where there is none.
   static const auto encode = [] {
@@ -157,7 +157,7 @@ void launch_screen_wgmma(const Features& features, const Batch& batch, const Gat
   const int row_tiles = mask.words * 32 / kTileRows;
   const int64_t all_tiles = divide_up(features.count, kTileFeatures) * row_tiles;
   const int64_t most_blocks = multiprocessors();
-  check(cudaFuncSetAttribute(screen_wgmma_kernel<Gate>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kSharedBytes)),
+  check(cudaFuncSetAttribute(screen_wgmma_kernel<Gate>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes),
         "asking for shared memory");
   launch(screen_wgmma_kernel<Gate>, all_tiles < most_blocks ? all_tiles : most_blocks, kThreads, kSharedBytes, stream,
          tensor_map(features.quantised, features.count, features.pitch, kTileFeatures),

@@ -1,6 +1,5 @@
-// The index maps of the tensor-core screens (fragments.hpp) against the layouts of the PTX manual, written down here as it has them:
-// "Matrix fragments for mma.m16n8k16", "ldmatrix", "Register fragments for wgmma.mma_async.m64nNk16", "Matrix descriptor format", and
-// the figure of the 128-byte swizzle.
+// The index maps of the tensor-core screens (fragments.hpp) against the layouts of the PTX manual, written down here as it has
+// them: the fragments of mma.m16n8k16 and of wgmma.m64nNk16, ldmatrix, the matrix descriptor and the figure of the 128-byte swizzle.
 #include "fragments.hpp"
 
 #include <set>
@@ -18,7 +17,8 @@ class Held {
  public:
   Held(const char* name, int rows, int columns) : name_(name), columns_(columns), count_(rows * columns) {}
   void hold(Element e) {
-    const bool is_inside = e.row >= 0 && e.column >= 0 && e.column < columns_ && e.row * columns_ < static_cast<int>(count_.size());
+    const int rows = static_cast<int>(count_.size()) / columns_;
+    const bool is_inside = e.row >= 0 && e.row < rows && e.column >= 0 && e.column < columns_;
     CHECK(is_inside, "%s has no element %d, %d", name_, e.row, e.column);
     if (is_inside) ++count_[e.row * columns_ + e.column];
   }
@@ -35,8 +35,9 @@ class Held {
 };
 
 // The figure of a tile in shared memory under the swizzle of 128 bytes: which 16 bytes of a row lie where, by row mod 8.
-constexpr int kSwizzle[8][8] = {{0, 1, 2, 3, 4, 5, 6, 7}, {1, 0, 3, 2, 5, 4, 7, 6}, {2, 3, 0, 1, 6, 7, 4, 5}, {3, 2, 1, 0, 7, 6, 5, 4},
-                                {4, 5, 6, 7, 0, 1, 2, 3}, {5, 4, 7, 6, 1, 0, 3, 2}, {6, 7, 4, 5, 2, 3, 0, 1}, {7, 6, 5, 4, 3, 2, 1, 0}};
+constexpr int kSwizzle[8][8] = {
+    {0, 1, 2, 3, 4, 5, 6, 7}, {1, 0, 3, 2, 5, 4, 7, 6}, {2, 3, 0, 1, 6, 7, 4, 5}, {3, 2, 1, 0, 7, 6, 5, 4},
+    {4, 5, 6, 7, 0, 1, 2, 3}, {5, 4, 7, 6, 1, 0, 3, 2}, {6, 7, 4, 5, 2, 3, 0, 1}, {7, 6, 5, 4, 3, 2, 1, 0}};
 
 }  // namespace
 
@@ -126,8 +127,8 @@ TEST(fragments_of_wgmma_are_the_manuals) {
   }
 }
 
-// The operand [rows, 16 k] that a descriptor names: a row's line is 128 bytes, eight lines a group, groups a stride apart, and bits
-// 4 .. 6 of an address are permuted by bits 7 .. 9. It must be the tile, wherever that begins and whichever 16 k of it are meant.
+// The operand [rows, 16 k] that a descriptor names: a row's line is 128 bytes, eight lines a group, groups a stride apart, and
+// bits 4 .. 6 of an address are permuted by bits 7 .. 9. It must be the tile, wherever that begins and whichever 16 k of it are meant.
 TEST(a_matrix_descriptor_names_the_tile) {
   for (const uint32_t tile : {0u, 1024u, 0x4400u, 0x37c00u}) {
     for (int first_k = 0; first_k < 64; first_k += 16) {
@@ -137,7 +138,7 @@ TEST(a_matrix_descriptor_names_the_tile) {
       CHECK((descriptor >> 16 & 0x3fff) == 1 && stride == 1024, "leading and stride of %llx", (unsigned long long)descriptor);
       CHECK((descriptor >> 62) == 1, "the swizzle is not that of 128 bytes");
       CHECK((descriptor >> 49 & 7) == 0, "a base offset, for a tile aligned to 1024 bytes");
-      CHECK((descriptor & ~(uint64_t{0x3fff} | uint64_t{0x3fff} << 16 | uint64_t{0x3fff} << 32 | uint64_t{3} << 62)) == 0, "other bits");
+      CHECK((descriptor & 0x3fffc000c000c000) == 0, "bits that mean nothing are set");
       for (int row = 0; row < 256; ++row) {
         for (int k = 0; k < 16; ++k) {
           const uint32_t address = start + row / 8 * stride + row % 8 * 128 + 2 * k;
