@@ -67,14 +67,18 @@ __device__ __forceinline__ void arrive_expecting(uint64_t* barrier, int bytes) {
 
 // Until the phase of this parity has ended. The first phase's is 0; the one before it counts as ended.
 __device__ __forceinline__ void wait_barrier(uint64_t* barrier, uint32_t parity) {
-  uint32_t ended;
-  do {
+  // Each try sleeps in hardware for a while. Seconds mean that what should arrive never will: a failed launch is an error that the
+  // caller sees, a kernel that waits for ever is not.
+  for (int tries = 0; tries < 1 << 22; ++tries) {
+    uint32_t ended;
     asm volatile(
         "{ .reg .pred ended; mbarrier.try_wait.parity.shared::cta.b64 ended, [%1], %2; selp.u32 %0, 1, 0, ended; }"
         : "=r"(ended)
         : "r"(shared_address(barrier)), "r"(parity)
         : "memory");
-  } while (ended == 0);
+    if (ended != 0) return;
+  }
+  __trap();
 }
 
 // The box of a map at [row, k] into a tile, on the barrier's account. What lies outside of the tensor comes as zeros.
