@@ -9,12 +9,20 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * Activations [n, d] from a .npy, .npz or .safetensors file, a chunk of rows at a time. float32, float16, bfloat16 and float64
- * are read; float64 is rounded to float32.
+ * Activations or directions [n, d] from a file, a chunk of rows at a time. float32, float16, bfloat16 and float64 are read;
+ * float64 is rounded to float32. Files, by their extension:
+ *
+ * <ul>
+ *   <li>.npy, .npz, .safetensors;
+ *   <li>.pt, .pth: what torch.save writes; tensors in dicts and lists are named by their path, {@code a.b}, {@code a[0]};
+ *       nothing in it is run;
+ *   <li>.gguf: a control vector, {@code direction.N}; .svec: directions by layer, {@code N}.
+ * </ul>
  *
  * <p>A spec is {@code FILE}, {@code FILE#name} for one of several tensors, and {@code FILE#name[row]} or {@code FILE#[row]} for
- * one row of it. Without a name the file must hold exactly one tensor of floats. Leading dimensions are flattened: [a, b, d]
- * is a * b rows; [d] is one row. Belongs to one thread.
+ * one row of it; where a tensor has the whole of {@code name[row]} for its name, it is meant. Without a name the file must
+ * hold exactly one tensor of floats. Leading dimensions are flattened: [a, b, d] is a * b rows; [d] is one row. Belongs to
+ * one thread.
  */
 public final class ActivationReader implements SparseAutoencoder.Rows, AutoCloseable {
   private static final Pattern SELECTOR = Pattern.compile("(.*?)(?:\\[(\\d{1,18})\\])?");
@@ -53,19 +61,26 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
   public static ActivationReader open(String spec) {
     int hash = Files.exists(Path.of(spec)) ? -1 : spec.lastIndexOf('#');
     Path path = Path.of(hash < 0 ? spec : spec.substring(0, hash));
-    Matcher selector = SELECTOR.matcher(hash < 0 ? "" : spec.substring(hash + 1));
-    if (!selector.matches()) {
-      throw new SaeException(path + ": expected FILE#name, FILE#name[row] or FILE#[row]");
-    }
-    String name = selector.group(1);
-    Long row = selector.group(2) == null ? null : Long.valueOf(selector.group(2));
     TensorFile file = TensorFile.open(path);
     try {
-      return new ActivationReader(file, name.isEmpty() ? file.requireOnly() : file.require(name), row);
+      return select(file, hash < 0 ? "" : spec.substring(hash + 1));
     } catch (RuntimeException | Error e) {
       file.close();
       throw e;
     }
+  }
+
+  private static ActivationReader select(TensorFile file, String selection) {
+    if (!selection.isEmpty() && file.tensors().containsKey(selection)) {
+      return new ActivationReader(file, file.require(selection), null);
+    }
+    Matcher selector = SELECTOR.matcher(selection);
+    if (!selector.matches()) {
+      throw new SaeException(file.path() + ": expected FILE#name, FILE#name[row] or FILE#[row]");
+    }
+    String name = selector.group(1);
+    Long row = selector.group(2) == null ? null : Long.valueOf(selector.group(2));
+    return new ActivationReader(file, name.isEmpty() ? file.requireOnly() : file.require(name), row);
   }
 
   /**
@@ -92,15 +107,24 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
    */
   public static float[] readVector(String spec, long d) {
     try (ActivationReader reader = open(spec, d)) {
-      if (reader.rows() != 1) {
-        throw reader.tensor.error(
-            "has %d vectors (shape %s), expected one; pick a row with FILE#%s[row]"
-                .formatted(reader.rows(), reader.tensor.shapeText(), reader.tensor.name));
-      }
-      float[] vector = new float[Math.toIntExact(d)];
-      reader.read(FloatBuffer.wrap(vector));
-      return vector;
+      return reader.readVector();
     }
+  }
+
+  /**
+   * The only row.
+   *
+   * @throws SaeException if there are several, or none
+   */
+  public float[] readVector() {
+    if (rows() != 1) {
+      throw tensor.error(
+          "has %d vectors (shape %s), expected one; pick a row with FILE#%s[row]"
+              .formatted(rows(), tensor.shapeText(), tensor.name));
+    }
+    float[] vector = new float[Math.toIntExact(columns)];
+    read(FloatBuffer.wrap(vector));
+    return vector;
   }
 
   /** Rows that are left to read: n before the first read. */
@@ -111,6 +135,11 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
   /** d. */
   public long columns() {
     return columns;
+  }
+
+  /** One sentence on what in the file a careful user should look at; null if there is nothing. */
+  public String warning() {
+    return file.warning();
   }
 
   /** The file, and the tensor in it. */

@@ -46,12 +46,38 @@ interface ByteSource {
     }
   }
 
+  /** Numbers that a file has as text. */
+  record Memory(byte[] bytes) implements ByteSource {
+    @Override
+    public long size() {
+      return bytes.length;
+    }
+
+    @Override
+    public long storedSize() {
+      return bytes.length;
+    }
+
+    @Override
+    public boolean isSequential() {
+      return false;
+    }
+
+    @Override
+    public void read(long position, ByteBuffer into) throws IOException {
+      if (position + into.remaining() > bytes.length) {
+        throw new EOFException("ends at byte %d, expected %d".formatted(bytes.length, position + into.remaining()));
+      }
+      into.put(bytes, (int) position, into.remaining());
+    }
+  }
+
   /** An entry of a zip file, stored or deflated. Gives as many bytes as its directory says; checks their CRC if it read all. */
   final class Zipped implements ByteSource {
     private final ZipFile zip;
     private final ZipEntry entry;
-    private final byte[] chunk = new byte[1 << 16];
     private final CRC32 crc = new CRC32();
+    private byte[] chunk; // while a stream is open: a file may have thousands of entries
     private InputStream stream;
     private boolean skipped;
     private long at;
@@ -84,6 +110,7 @@ interface ByteSource {
       if (stream == null || position < at) {
         release();
         stream = zip.getInputStream(entry);
+        chunk = new byte[1 << 16];
         crc.reset();
         skipped = false;
         at = 0;
@@ -133,6 +160,7 @@ interface ByteSource {
           // it was only read from
         }
         stream = null;
+        chunk = null;
       }
     }
   }

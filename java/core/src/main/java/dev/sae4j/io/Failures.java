@@ -14,7 +14,7 @@ import java.util.stream.Collectors;
 final class Failures {
   private static final String UNPRINTABLE = "[\\p{Cc}\\p{Cf}\\u2028\\u2029]";
   private static final int MAX_SHOWN = 80;
-  private static final int MAX_NAMES = 20;
+  private static final int MAX_NAMES = 12;
 
   private Failures() {}
 

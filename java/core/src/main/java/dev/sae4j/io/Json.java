@@ -11,6 +11,7 @@ import java.io.InputStreamReader;
 import java.io.Reader;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -97,6 +98,27 @@ final class Json {
     }
     reader.endArray();
     return sizes.stream().mapToLong(Long::longValue).toArray();
+  }
+
+  /** A list of at most max finite numbers. */
+  double[] readNumbers(int max) throws IOException {
+    expect(JsonToken.BEGIN_ARRAY, "a list of numbers");
+    double[] numbers = new double[16];
+    int count = 0;
+    reader.beginArray();
+    while (reader.hasNext()) {
+      expect(JsonToken.NUMBER, "a number");
+      text.allow(MAX_TEXT);
+      if (count == max) {
+        throw error("expected at most %d numbers at %s".formatted(max, path()));
+      }
+      if (count == numbers.length) {
+        numbers = Arrays.copyOf(numbers, 2 * count);
+      }
+      numbers[count++] = reader.nextDouble();
+    }
+    reader.endArray();
+    return Arrays.copyOf(numbers, count);
   }
 
   private long size(String literal) {

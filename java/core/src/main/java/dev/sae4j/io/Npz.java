@@ -22,7 +22,7 @@ final class Npz {
     try {
       return new ZipFile(path.toFile());
     } catch (ZipException e) {
-      throw new SaeException(path + ": not a readable .npz (zip) file: " + Failures.oneLine(String.valueOf(e.getMessage())), e);
+      throw new SaeException(path + ": not a readable zip file: " + Failures.oneLine(String.valueOf(e.getMessage())), e);
     }
   }
 
@@ -44,6 +44,18 @@ final class Npz {
   }
 
   private static Tensor readArray(ZipFile zip, ZipEntry entry, long fileSize, String name, String where) {
+    ByteSource bytes = source(zip, entry, fileSize, where);
+    try {
+      return Npy.parse(name, where, bytes);
+    } catch (IOException e) {
+      throw Failures.of(where, e);
+    } finally {
+      bytes.release();
+    }
+  }
+
+  /** An entry's bytes, once what the directory says of it can be true. */
+  static ByteSource source(ZipFile zip, ZipEntry entry, long fileSize, String where) {
     long size = entry.getSize();
     long storedSize = entry.getCompressedSize();
     if (storedSize > fileSize) {
@@ -56,13 +68,6 @@ final class Npz {
       throw new SaeException(
           "%s: claims %d bytes, more than its %d deflated bytes can hold".formatted(where, size, storedSize));
     }
-    ByteSource bytes = new ByteSource.Zipped(zip, entry);
-    try {
-      return Npy.parse(name, where, bytes);
-    } catch (IOException e) {
-      throw Failures.of(where, e);
-    } finally {
-      bytes.release();
-    }
+    return new ByteSource.Zipped(zip, entry);
   }
 }

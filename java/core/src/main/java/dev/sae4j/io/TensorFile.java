@@ -14,30 +14,35 @@ import java.util.Locale;
 import java.util.Map;
 
 /**
- * An open .safetensors, .npz or .npy file, its header read and checked. An .npy file holds one tensor, named "".
+ * An open file of tensors, its header read and checked. A tensor that stands alone, as in an .npy file, is named "".
  *
  * @param path as the user gave it, for messages
  */
 record TensorFile(Path path, Closeable file, Map<String, Tensor> tensors) implements AutoCloseable {
+  private static final String EXPECTED = "expected a .npy, .npz, .safetensors, .pt, .pth, .gguf or .svec file";
+
   /** Reads the names, dtypes and shapes, by the file's extension. */
   static TensorFile open(Path path) {
-    String name = String.valueOf(path.getFileName()).toLowerCase(Locale.ROOT);
     if (Files.isDirectory(path)) {
-      throw new SaeException(path + ": is a folder, expected a .npy, .npz or .safetensors file");
+      throw new SaeException(path + ": is a folder, " + EXPECTED);
     }
     if (!Files.exists(path)) {
       throw new SaeException(path + ": no such file");
     }
-    if (name.endsWith(".safetensors")) {
-      return open(path, TensorFile::channel, Safetensors::read);
-    }
-    if (name.endsWith(".npz")) {
-      return open(path, Npz::open, Npz::readArrays);
-    }
-    if (name.endsWith(".npy")) {
-      return open(path, TensorFile::channel, Npy::readFile);
-    }
-    throw new SaeException(path + ": unknown format, expected a .npy, .npz or .safetensors file");
+    return switch (extension(path)) {
+      case "safetensors" -> open(path, TensorFile::channel, Safetensors::read);
+      case "npz" -> open(path, Npz::open, Npz::readArrays);
+      case "npy" -> open(path, TensorFile::channel, Npy::readFile);
+      case "pt", "pth" -> open(path, PyTorch::open, PyTorch::read);
+      case "gguf" -> open(path, TensorFile::channel, Gguf::read);
+      case "svec" -> open(path, TensorFile::channel, Svec::read);
+      default -> throw new SaeException(path + ": unknown format, " + EXPECTED);
+    };
+  }
+
+  private static String extension(Path path) {
+    String name = String.valueOf(path.getFileName()).toLowerCase(Locale.ROOT);
+    return name.substring(name.lastIndexOf('.') + 1);
   }
 
   @FunctionalInterface
@@ -78,6 +83,11 @@ record TensorFile(Path path, Closeable file, Map<String, Tensor> tensors) implem
     }
   }
 
+  /** What a careful user should look at, in a sentence; null if there is nothing. */
+  String warning() {
+    return extension(path).equals("gguf") ? Gguf.warning(path, tensors.keySet()) : null;
+  }
+
   Tensor require(String name) {
     Tensor tensor = tensors.get(name);
     if (tensor == null && tensors.containsKey("")) {
@@ -101,7 +111,7 @@ record TensorFile(Path path, Closeable file, Map<String, Tensor> tensors) implem
     if (candidates.size() == 1) {
       return candidates.get(0);
     }
-    if (tensors.containsKey("")) { // .npy: say what is wrong with its one array
+    if (tensors.containsKey("")) { // say what is wrong with its one array
       Tensor array = tensors.get("");
       array.requireFloating();
       throw array.error("shape [] is a single number, expected [n, d] or [d]");

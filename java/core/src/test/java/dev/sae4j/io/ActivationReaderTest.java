@@ -98,7 +98,7 @@ class ActivationReaderTest {
     refused(() -> ActivationReader.open(spec("big_endian.npy")), "\">f4\"");
     refused(() -> readAll(write("s.npy", Fixtures.npy("<f4", "()", new byte[4])), 1), "single number");
     refused(() -> readAll(write("e.npy", Fixtures.npy("<f4", "(3, 0)", new byte[0])), 1), "[3, 0]");
-    refused(() -> ActivationReader.open(write("v.pt", new byte[4])), "unknown format", ".safetensors");
+    refused(() -> ActivationReader.open(write("v.txt", new byte[4])), "unknown format", ".safetensors");
     try (ActivationReader reader = ActivationReader.open(spec("too_large.npy"))) {
       refused(() -> reader.read(FloatBuffer.allocate(2)), "-1.0E300 at [0, 1]", "too large for float32");
     }

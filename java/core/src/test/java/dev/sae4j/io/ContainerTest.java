@@ -193,9 +193,9 @@ class ContainerTest {
     refusedDirectory(false, storedSize, -1, "x.npz");
     refusedDirectory(true, offset, 1 << 30, "x.npz");
     refusedDirectory(true, offset, 7, "x.npz");
-    refusedDirectory(true, method, 1 | 8 << 16, "not a readable .npz", "encrypted");
-    refusedDirectory(true, method, 12 << 16, "not a readable .npz", "12");
-    refusedDirectory(true, 0, 0, "not a readable .npz");
+    refusedDirectory(true, method, 1 | 8 << 16, "not a readable zip file", "encrypted");
+    refusedDirectory(true, method, 12 << 16, "not a readable zip file", "12");
+    refusedDirectory(true, 0, 0, "not a readable zip file");
   }
 
   @Test

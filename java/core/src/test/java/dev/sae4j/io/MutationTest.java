@@ -11,6 +11,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.Random;
+import java.util.Set;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -32,7 +33,8 @@ class MutationTest {
   @ValueSource(
       strings = {
         "jumprelu-f32/cfg.json", "jumprelu-f32/sae_weights.safetensors", "gemma-stored/params.npz", "gemma-deflated/params.npz",
-        "x_f2.npy", "x_f8.npy", "x.npz", "x.safetensors", "codes.npz", "codes_wide.npz"
+        "x_f2.npy", "x_f8.npy", "x.npz", "x.safetensors", "codes.npz", "codes_wide.npz", "vectors/nested.pt", "vectors/views.pt", "vectors/deflated.pt",
+        "vectors/aligned.gguf", "vectors/two.svec"
       })
   void loadsOrRefusesInOneLine(String name) throws IOException {
     byte[] original = Files.readAllBytes(Fixtures.path(name));
@@ -66,14 +68,26 @@ class MutationTest {
         }
       }
     } else if (name.startsWith("x")) {
-      try (ActivationReader reader = ActivationReader.open(path.toString())) {
-        FloatBuffer buffer = FloatBuffer.allocate((int) Math.min(1 << 20, reader.columns()));
-        while (reader.read(buffer.clear()) > 0) {
-          assertTrue(buffer.position() > 0);
-        }
+      readAll(path.toString());
+    } else if (name.matches(".*\\.(pt|gguf|svec)")) {
+      Set<String> names;
+      try (TensorFile file = TensorFile.open(path)) {
+        names = file.tensors().keySet();
+      }
+      for (String tensor : names) {
+        readAll(path + "#" + tensor);
       }
     } else {
       SaeReader.read(name.equals("params.npz") ? path : path.getParent(), null).close();
+    }
+  }
+
+  private static void readAll(String spec) {
+    try (ActivationReader reader = ActivationReader.open(spec)) {
+      FloatBuffer buffer = FloatBuffer.allocate((int) Math.min(1 << 20, reader.columns()));
+      while (reader.read(buffer.clear()) > 0) {
+        assertTrue(buffer.position() > 0);
+      }
     }
   }
 

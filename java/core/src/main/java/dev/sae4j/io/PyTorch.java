@@ -1,0 +1,158 @@
+package dev.sae4j.io;
+
+import dev.sae4j.SaeException;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.zip.ZipEntry;
+import java.util.zip.ZipFile;
+
+/**
+ * What torch.save writes: a zip file of a pickle, {@code data.pkl}, and the storages that its tensors look at. Tensors are
+ * named by their path: {@code a.b} in nested dicts, {@code a[0]} in lists, nothing for one that stands alone.
+ */
+final class PyTorch {
+  private static final byte[] LEGACY = {(byte) 0x80, 2, (byte) 0x8a, 10, 0x6c, (byte) 0xfc, (byte) 0x9c, 0x46, (byte) 0xf9, 0x20};
+  private static final int MAX_PICKLE = 1 << 24;
+  private static final int MAX_TENSORS = 1 << 16;
+  private static final int MAX_VISITS = 1 << 20;
+  private static final int MAX_DEPTH = 32;
+  private static final int MAX_NAME = 1000;
+
+  private final Path path;
+  private final ZipFile zip;
+  private final String folder;
+  private final long fileSize;
+  private final Map<String, Tensor> tensors = new LinkedHashMap<>();
+  private int visits;
+
+  private PyTorch(Path path, ZipFile zip, String folder) throws IOException {
+    this.path = path;
+    this.zip = zip;
+    this.folder = folder;
+    this.fileSize = Files.size(path);
+  }
+
+  /** The caller closes the zip file, once the tensors have been read. */
+  static ZipFile open(Path path) throws IOException {
+    byte[] start = new byte[LEGACY.length];
+    try (var in = Files.newInputStream(path)) {
+      in.readNBytes(start, 0, start.length);
+    }
+    if (Arrays.equals(start, LEGACY)) {
+      throw new SaeException(
+          path + ": is in PyTorch's legacy format, expected a zip file: load it in Python and torch.save it again");
+    }
+    if (start[0] == (byte) 0x80) {
+      throw new SaeException(path + ": is a bare pickle, expected a zip file: load it in Python and torch.save its tensors");
+    }
+    return Npz.open(path);
+  }
+
+  static Map<String, Tensor> read(Path path, ZipFile zip) throws IOException {
+    PyTorch archive = new PyTorch(path, zip, folder(path, zip));
+    archive.requireLittleEndian();
+    String where = path + ": data.pkl";
+    archive.collect("", Pickle.read(where, archive.bytes("data.pkl", MAX_PICKLE)), 0);
+    return archive.tensors;
+  }
+
+  /** The folder that everything in the archive is under, with its slash. */
+  private static String folder(Path path, ZipFile zip) {
+    List<String> pickles =
+        Collections.list(zip.entries()).stream().map(ZipEntry::getName).filter(name -> name.matches("([^/]+/)?data\\.pkl")).toList();
+    if (pickles.size() != 1) {
+      throw new SaeException("%s: has %d data.pkl, expected one: not written by torch.save".formatted(path, pickles.size()));
+    }
+    String folder = pickles.get(0).substring(0, pickles.get(0).length() - "data.pkl".length());
+    if (zip.getEntry(folder + "constants.pkl") != null) {
+      throw new SaeException(path + ": is a TorchScript program, expected tensors: torch.save its state_dict()");
+    }
+    return folder;
+  }
+
+  private void requireLittleEndian() {
+    if (zip.getEntry(folder + "byteorder") == null) {
+      return; // written before there was this mark: little
+    }
+    String order = new String(bytes("byteorder", 1 << 10), StandardCharsets.US_ASCII);
+    if (!order.equals("little")) {
+      throw new SaeException("%s: byteorder is %s, expected \"little\"".formatted(path, Failures.quote(order)));
+    }
+  }
+
+  private byte[] bytes(String name, int max) {
+    ByteSource source = source(name, path + ": " + name);
+    if (source.size() > max) {
+      throw new SaeException("%s: %s has %d bytes, expected at most %d".formatted(path, name, source.size(), max));
+    }
+    ByteBuffer bytes = ByteBuffer.allocate((int) source.size());
+    try {
+      source.read(0, bytes);
+    } catch (IOException e) {
+      throw Failures.of(path + ": " + name, e);
+    }
+    return bytes.array();
+  }
+
+  private ByteSource source(String name, String where) {
+    ZipEntry entry = zip.getEntry(folder + name);
+    if (entry == null) {
+      throw new SaeException("%s: there is no %s in the archive".formatted(where, Failures.quote(folder + name)));
+    }
+    return Npz.source(zip, entry, fileSize, where);
+  }
+
+  /** Adds the tensors in a value. Values may share parts and contain themselves, so the walk is bounded in all directions. */
+  private void collect(String name, Object value, int depth) {
+    if (++visits > MAX_VISITS || depth > MAX_DEPTH || name.length() > MAX_NAME) {
+      throw new SaeException(
+          "%s: %s is nested too deeply, or there are too many values (limits: depth %d, %d values, names of %d characters)"
+              .formatted(path, Failures.quote(name), MAX_DEPTH, MAX_VISITS, MAX_NAME));
+    }
+    if (value instanceof Pickle.Array array) {
+      add(name, array);
+    } else if (value instanceof Map<?, ?> map) {
+      map.forEach((key, member) -> collect(name.isEmpty() ? key.toString() : name + "." + key, member, depth + 1));
+    } else if (value instanceof List<?> list) {
+      collectItems(name, list, depth);
+    } else if (value instanceof Pickle.Tuple tuple) {
+      collectItems(name, tuple.items(), depth);
+    }
+  }
+
+  private void collectItems(String name, List<?> items, int depth) {
+    for (int i = 0; i < items.size(); i++) {
+      collect("%s[%d]".formatted(name, i), items.get(i), depth + 1);
+    }
+  }
+
+  private void add(String name, Pickle.Array array) {
+    String where = name.isEmpty() ? path.toString() : path + ": " + Failures.quote(name);
+    if (tensors.size() == MAX_TENSORS) {
+      throw new SaeException("%s: has more than %d tensors".formatted(path, MAX_TENSORS));
+    }
+    if (tensors.put(name, tensor(name, where, array)) != null) {
+      throw new SaeException(where + ": there are two tensors of this name");
+    }
+  }
+
+  private Tensor tensor(String name, String where, Pickle.Array array) {
+    Pickle.Storage storage = array.storage();
+    Pickle.Kind kind = storage.kind();
+    ByteSource bytes = source("data/" + storage.key(), where);
+    if (storage.count() > Long.MAX_VALUE / 8 || storage.count() * kind.bytes() != bytes.size()) {
+      throw new SaeException(
+          "%s: its storage of %d %s has %d bytes".formatted(where, storage.count(), kind.label(), bytes.size()));
+    }
+    ByteSource view = View.of(where, bytes, kind.bytes(), array.offset(), array.shape(), array.stride());
+    return new Tensor(name, where, kind.type(), kind.label(), array.shape(), view, 0);
+  }
+}

@@ -1,0 +1,171 @@
+package dev.sae4j.io;
+
+import dev.sae4j.SaeException;
+import java.io.EOFException;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.util.Arrays;
+
+/**
+ * A strided view of a storage, as the bytes of a row-major array. Where runs of neighbours follow each other forwards (a
+ * tensor as it was made, rows of it, leading columns) they are read where they lie, at any size. Any other order, such as a
+ * transpose, is picked out of a copy of the part of the storage that is looked at, which may take {@link #MAX_COPY} bytes.
+ */
+final class View implements ByteSource {
+  private static final long MAX_COPY = 64L << 20;
+
+  private final ByteSource storage;
+  private final int width;
+  private final long offset;
+  private final long[] shape;
+  private final long[] stride;
+  private final long size;
+  private final long span;
+  private final boolean isForward;
+  private byte[] copy;
+
+  /**
+   * @param width bytes of an element
+   * @param offset of the first element, in elements, as strides are
+   * @throws SaeException if it looks beyond the storage
+   */
+  static View of(String where, ByteSource storage, int width, long offset, long[] shape, long[] stride) {
+    long count = 1;
+    long last = 0;
+    try {
+      for (int i = 0; i < shape.length; i++) {
+        count = Math.multiplyExact(count, shape[i]);
+        last = Math.addExact(last, Math.multiplyExact(Math.max(0, shape[i] - 1), stride[i]));
+      }
+      last = Math.addExact(last, offset);
+      Math.multiplyExact(count, Long.BYTES);
+    } catch (ArithmeticException e) {
+      last = Long.MAX_VALUE;
+    }
+    long elements = storage.size() / width;
+    if (count != 0 && last >= elements) {
+      throw new SaeException(
+          "%s: shape %s with strides %s from element %d on looks beyond its storage of %d elements"
+              .formatted(where, Arrays.toString(shape), Arrays.toString(stride), offset, elements));
+    }
+    View view = new View(storage, width, offset, count, count == 0 ? 0 : last + 1 - offset, shape, stride);
+    view.requireModest(where, elements);
+    return view;
+  }
+
+  private View(ByteSource storage, int width, long offset, long count, long span, long[] shape, long[] stride) {
+    long[] mergedShape = new long[shape.length + 1];
+    long[] mergedStride = new long[shape.length + 1];
+    int rank = merge(shape, stride, mergedShape, mergedStride);
+    this.storage = storage;
+    this.width = width;
+    this.offset = offset;
+    this.size = count * width;
+    this.span = span * width;
+    this.shape = Arrays.copyOf(mergedShape, rank);
+    this.stride = Arrays.copyOf(mergedStride, rank);
+    boolean forward = this.stride[rank - 1] == 1;
+    for (int i = 1; i < rank; i++) {
+      forward &= this.stride[i - 1] >= this.stride[i] * this.shape[i]; // the next run begins after this one
+    }
+    this.isForward = forward;
+  }
+
+  /** Drops dimensions of one element and joins those that follow each other without a gap; returns how many are left. */
+  private static int merge(long[] shape, long[] stride, long[] mergedShape, long[] mergedStride) {
+    int rank = 0;
+    for (int i = 0; i < shape.length; i++) {
+      if (shape[i] == 1) {
+        continue;
+      }
+      if (rank > 0 && mergedStride[rank - 1] == stride[i] * shape[i]) {
+        mergedShape[rank - 1] *= shape[i];
+        mergedStride[rank - 1] = stride[i];
+      } else {
+        mergedShape[rank] = shape[i];
+        mergedStride[rank++] = stride[i];
+      }
+    }
+    if (rank == 0) { // a single element
+      mergedShape[0] = 1;
+      mergedStride[0] = 1;
+      return 1;
+    }
+    return rank;
+  }
+
+  private void requireModest(String where, long elements) {
+    if (!isForward && Math.max(span, size) > MAX_COPY) {
+      throw new SaeException(
+          "%s: strides %s pick %d bytes out of %d, at most %d can be reordered: save it with .contiguous()"
+              .formatted(where, Arrays.toString(stride), size, span, MAX_COPY));
+    }
+  }
+
+  @Override
+  public long size() {
+    return size;
+  }
+
+  @Override
+  public long storedSize() {
+    return storage.storedSize();
+  }
+
+  @Override
+  public boolean isSequential() {
+    return storage.isSequential();
+  }
+
+  @Override
+  public void read(long position, ByteBuffer into) throws IOException {
+    if (position + into.remaining() > size) {
+      throw new EOFException("ends at byte %d, expected %d".formatted(size, position + into.remaining()));
+    }
+    int end = into.limit();
+    for (long at = position; into.position() < end; ) {
+      long element = at / width;
+      int skipped = (int) (at % width);
+      int count = (int) Math.min(end - into.position(), run(element) * width - skipped);
+      readRun((offset + place(element)) * width + skipped, into.limit(into.position() + count));
+      at += count;
+    }
+    into.limit(end);
+  }
+
+  /** Elements from this one on that lie side by side. */
+  private long run(long element) {
+    int last = shape.length - 1;
+    return stride[last] == 1 ? shape[last] - element % shape[last] : 1;
+  }
+
+  /** Where an element lies, from the first one on. */
+  private long place(long element) {
+    long place = 0;
+    long rest = element;
+    for (int i = shape.length - 1; i >= 0; i--) {
+      place += rest % shape[i] * stride[i];
+      rest /= shape[i];
+    }
+    return place;
+  }
+
+  private void readRun(long at, ByteBuffer into) throws IOException {
+    if (isForward) {
+      storage.read(at, into);
+      return;
+    }
+    if (copy == null) {
+      ByteBuffer bytes = ByteBuffer.allocate((int) span);
+      storage.read(offset * width, bytes);
+      copy = bytes.array();
+    }
+    into.put(copy, (int) (at - offset * width), into.remaining());
+  }
+
+  @Override
+  public void release() {
+    copy = null;
+    storage.release();
+  }
+}
