@@ -19,7 +19,7 @@ import java.util.Map;
  * {@link Array} and plain values.
  */
 final class Pickle {
-  private static final int MAX_STEPS = 1 << 20;
+  private static final int MAX_STEPS = 1 << 19;
   private static final int MAX_RANK = 32;
   private static final int HIGHEST_PROTOCOL = 5;
 

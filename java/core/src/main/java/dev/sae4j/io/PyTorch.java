@@ -24,7 +24,7 @@ final class PyTorch {
   private static final int MAX_TENSORS = 1 << 16;
   private static final int MAX_VISITS = 1 << 20;
   private static final int MAX_DEPTH = 32;
-  private static final int MAX_NAME = 1000;
+  private static final int MAX_NAME = 400;
 
   private final Path path;
   private final ZipFile zip;

@@ -2,12 +2,14 @@ package dev.sae4j.io;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
+import dev.sae4j.SaeException;
 import dev.sae4j.SaeWeights;
 import java.io.IOException;
 import java.io.RandomAccessFile;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HexFormat;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -22,6 +24,32 @@ class MemoryTest {
   void readsAnSaeThatIsLargerThanTheHeap() throws Exception {
     writeZeros(folder);
     assertEquals("512 49152", ChildJvm.run(":", "-Xmx48m", Reader.class, folder.toString()));
+  }
+
+  /** The most that a program of a few MiB can make, before it is refused. */
+  @Test
+  void hostilePicklesTakeLittle() throws Exception {
+    for (String program : new String[] {"85", "7d", "5d 94", "7d 4b 01 4e 73", "28", "58 08 00 00 00 61 62 63 64 65 66 67 68 94"}) {
+      assertEquals("524288 steps", ChildJvm.run(":", "-Xmx96m", Unpickler.class, program));
+    }
+  }
+
+  static final class Unpickler {
+    private Unpickler() {}
+
+    public static void main(String[] arguments) {
+      byte[] piece = HexFormat.ofDelimiter(" ").parseHex(arguments[0]);
+      byte[] bytes = new byte[1 << 23];
+      for (int i = 1; i < bytes.length; i++) {
+        bytes[i] = piece[(i - 1) % piece.length];
+      }
+      bytes[0] = 'N';
+      try {
+        Pickle.read("x.pt", bytes);
+      } catch (SaeException e) {
+        System.out.println(e.getMessage().replaceFirst(".*more than ", ""));
+      }
+    }
   }
 
   /** A hole, so that it costs neither time nor disk. */

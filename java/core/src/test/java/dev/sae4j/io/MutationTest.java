@@ -10,8 +10,14 @@ import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.Map;
 import java.util.Random;
 import java.util.Set;
+import java.util.zip.ZipEntry;
+import java.util.zip.ZipFile;
+import java.util.zip.ZipOutputStream;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -46,15 +52,44 @@ class MutationTest {
     }
     for (int i = 0; i < MUTATIONS; i++) {
       Files.write(target, mutated(original, new Random(SEED + i)));
-      String replay = "%s, -Dsae4j.seed=%d".formatted(name, SEED + i);
-      try {
-        load(target);
-      } catch (SaeException | IllegalArgumentException e) {
-        assertEquals(1, e.getMessage().lines().count(), replay + ": " + e.getMessage());
-        assertTrue(e.getMessage().length() < 1000, replay + ": " + e.getMessage());
-      } catch (Throwable e) {
-        throw new AssertionError(replay, e);
+      requireLoadedOrRefused(target, "%s, -Dsae4j.seed=%d".formatted(name, SEED + i));
+    }
+  }
+
+  /** In archives that are whole otherwise: a CRC would find the damage first. */
+  @ParameterizedTest
+  @ValueSource(strings = {"nested.pt", "views.pt", "state_dict.pt"})
+  void picklesLoadOrAreRefusedInOneLine(String name) throws IOException {
+    Map<String, byte[]> entries = new LinkedHashMap<>();
+    try (ZipFile zip = new ZipFile(Fixtures.path("vectors/" + name).toFile())) {
+      for (ZipEntry entry : Collections.list(zip.entries())) {
+        entries.put(entry.getName(), zip.getInputStream(entry).readAllBytes());
       }
+    }
+    String pickle = entries.keySet().stream().filter(entry -> entry.endsWith("data.pkl")).findFirst().orElseThrow();
+    byte[] original = entries.get(pickle);
+    Path target = folder.resolve(name);
+    for (int i = 0; i < MUTATIONS; i++) {
+      entries.put(pickle, mutated(original, new Random(SEED + i)));
+      try (ZipOutputStream zip = new ZipOutputStream(Files.newOutputStream(target))) {
+        zip.setLevel(0);
+        for (Map.Entry<String, byte[]> entry : entries.entrySet()) {
+          zip.putNextEntry(new ZipEntry(entry.getKey()));
+          zip.write(entry.getValue());
+        }
+      }
+      requireLoadedOrRefused(target, "%s, -Dsae4j.seed=%d".formatted(name, SEED + i));
+    }
+  }
+
+  private static void requireLoadedOrRefused(Path path, String replay) {
+    try {
+      load(path);
+    } catch (SaeException | IllegalArgumentException e) {
+      assertEquals(1, e.getMessage().lines().count(), replay + ": " + e.getMessage());
+      assertTrue(e.getMessage().length() < 1000, replay + ": " + e.getMessage());
+    } catch (Throwable e) {
+      throw new AssertionError(replay, e);
     }
   }
 
