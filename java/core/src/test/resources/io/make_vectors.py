@@ -60,6 +60,9 @@ def make_pt():
         "layers[0]": v[0], "layers[1].deep[0]": v[1], "layers[1].deep[1]": v[2], "layers[2]": torch.stack(v), "10": v[3],
         "by.-1": v[4], "by.2.5": v[5], "by.layers[0]": v[0], "again": v[0], "parameter": v[1]})
 
+    pair = {"layers": [torch.tensor([3.0, 4.0]), torch.tensor([[1.0, 2.0], [0.0, -5.0]])]}
+    save("pair.pt", pair, {"layers[0]": pair["layers"][0], "layers[1]": pair["layers"][1]})
+
     model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
     save("state_dict.pt", model.state_dict(), model.state_dict())
 
@@ -137,6 +140,8 @@ def make_gguf():
     expect("version2.gguf", torched)
     control("zero_based.gguf", {f"direction.{i}": row for i, row in enumerate(rows)})
     expect("zero_based.gguf", {f"direction.{i}": torch.from_numpy(row) for i, row in enumerate(rows)})
+    control("pair.gguf", {"direction.0": np.array([3, 4], np.float32), "direction.1": np.array([0, -5], np.float32)})
+    expect("pair.gguf", {"direction.0": torch.tensor([3.0, 4.0]), "direction.1": torch.tensor([0.0, -5.0])})
     half = {name: row.astype(np.float16) for name, row in named.items()}
     control("half.gguf", half)
     expect("half.gguf", {name: torch.from_numpy(row) for name, row in half.items()})

@@ -46,7 +46,7 @@ final class Decompose implements Callable<Integer> {
         return 0;
       }
       Labels labels = model.labels(sae);
-      Decomposition result = Decomposition.of(weights, sae, directions.one(sae.dOut()), how, labels::of);
+      Decomposition result = Decomposition.of(weights, sae, directions.one(model, sae.dOut()), how, labels::of);
       if (model.json) {
         out.println(Json.of(result));
       } else {
@@ -58,7 +58,7 @@ final class Decompose implements Callable<Integer> {
   }
 
   private void many(SparseAutoencoder sae, Pursuit how, PrintWriter out) {
-    long n = directions.each(sae, sae.dOut(), "decompose", (v, codes) -> sae.pursue(v, how, codes));
+    long n = directions.each(model, sae, sae.dOut(), "decompose", (v, codes) -> sae.pursue(v, how, codes));
     Many result =
         new Many(n, how.method().name().toLowerCase(Locale.ROOT), how.atoms(), nonNegative, directions.out().toString());
     if (model.json) {

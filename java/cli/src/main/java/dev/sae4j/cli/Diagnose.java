@@ -69,14 +69,14 @@ final class Diagnose implements Callable<Integer> {
         SparseAutoencoder sae = model.open(weights)) {
       Pursuit how = options.pursuit(sae.dOut());
       Labels labels = model.labels(sae);
-      float[] v = ActivationReader.readVector(vector, sae.dIn());
+      float[] v = model.vector(vector, sae.dIn());
       double[] norms = activations == null ? null : norms(activations, sae.dIn());
       Diagnosis diagnosis;
       if (pairs == null) {
         diagnosis = Diagnosis.of(weights, sae, v, how, norms, null, null, labels::of);
       } else {
-        try (ActivationReader positive = ActivationReader.open(pairs.positive, sae.dIn());
-            ActivationReader negative = ActivationReader.open(pairs.negative, sae.dIn())) {
+        try (ActivationReader positive = model.rows(pairs.positive, sae.dIn());
+            ActivationReader negative = model.rows(pairs.negative, sae.dIn())) {
           diagnosis = Diagnosis.of(weights, sae, v, how, norms, positive, negative, labels::of);
         }
       }

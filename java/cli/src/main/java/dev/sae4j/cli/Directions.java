@@ -34,8 +34,8 @@ final class Directions {
     return many != null;
   }
 
-  float[] one(long d) {
-    return ActivationReader.readVector(vector, d);
+  float[] one(ModelOptions model, long d) {
+    return model.vector(vector, d);
   }
 
   Path out() {
@@ -49,8 +49,8 @@ final class Directions {
   }
 
   /** Takes many directions of length d through an operation; returns how many. */
-  long each(SparseAutoencoder sae, long d, String task, BiConsumer<FloatBuffer, SparseCodes> operation) {
-    try (ActivationReader rows = ActivationReader.open(many.in, d);
+  long each(ModelOptions model, SparseAutoencoder sae, long d, String task, BiConsumer<FloatBuffer, SparseCodes> operation) {
+    try (ActivationReader rows = model.rows(many.in, d);
         Terminal.Progress progress = new Terminal.Progress(task, rows.rows());
         CodesWriter writer = CodesWriter.create(many.out, sae.dSae());
         SparseCodes codes = new SparseCodes()) {

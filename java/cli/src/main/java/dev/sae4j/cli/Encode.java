@@ -41,7 +41,7 @@ final class Encode implements Callable<Integer> {
   @Spec private CommandSpec spec;
   @Mixin private ModelOptions model;
 
-  @Option(names = "--in", required = true, paramLabel = "X", description = "Activations: .npy, .npz or .safetensors.")
+  @Option(names = "--in", required = true, paramLabel = "X", description = "Activations, [n, d_in]; formats: see 'sae4j --help'.")
   private String in;
 
   @Option(
@@ -58,8 +58,9 @@ final class Encode implements Callable<Integer> {
   public Integer call() throws IOException {
     Result result;
     try (SaeWeights weights = model.read();
-        SparseAutoencoder sae = model.open(weights)) {
-      result = run(sae, in, out, check);
+        SparseAutoencoder sae = model.open(weights);
+        ActivationReader rows = model.rows(in, sae.dIn())) {
+      result = run(sae, rows, out, check);
     }
     PrintWriter to = spec.commandLine().getOut();
     if (model.json) {
@@ -71,8 +72,13 @@ final class Encode implements Callable<Integer> {
   }
 
   static Result run(SparseAutoencoder sae, String in, Path out, boolean check) throws IOException {
-    try (ActivationReader rows = ActivationReader.open(in, sae.dIn());
-        Terminal.Progress progress = new Terminal.Progress("encode", rows.rows());
+    try (ActivationReader rows = ActivationReader.open(in, sae.dIn())) {
+      return run(sae, rows, out, check);
+    }
+  }
+
+  private static Result run(SparseAutoencoder sae, ActivationReader rows, Path out, boolean check) throws IOException {
+    try (Terminal.Progress progress = new Terminal.Progress("encode", rows.rows());
         CodesWriter writer = CodesWriter.create(out, sae.dSae())) {
       ExplainedVariance variance = check ? new ExplainedVariance(sae) : null;
       int chunkRows = chunkRows(sae.dIn());

@@ -28,7 +28,8 @@ import picocli.CommandLine.UnmatchedArgumentException;
     synopsisSubcommandLabel = "COMMAND",
     footer = {
       "",
-      "X and V are .npy, .npz or .safetensors; FILE#name picks a tensor, FILE#name[row] or FILE#[row] a row of it.",
+      "X and V are .npy, .npz, .safetensors, .pt, .pth, .gguf (control vectors) or .svec; FILE#name picks a tensor, "
+          + "FILE#name[row] or FILE#[row] a row of it.",
       "Exit codes: 0 done, 1 failed, 2 wrong usage. Shell completion: source <(sae4j generate-completion)"
     },
     subcommands = {

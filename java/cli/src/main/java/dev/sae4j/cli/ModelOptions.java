@@ -2,6 +2,7 @@ package dev.sae4j.cli;
 
 import dev.sae4j.SaeWeights;
 import dev.sae4j.SparseAutoencoder;
+import dev.sae4j.io.ActivationReader;
 import dev.sae4j.io.SaeReader;
 import java.io.IOException;
 import java.nio.file.Path;
@@ -38,6 +39,22 @@ final class ModelOptions extends EngineOptions {
 
   SparseAutoencoder open(SaeWeights weights) {
     return open(weights, device());
+  }
+
+  /** Activations or directions of length d. Says so if the file is one to look at twice. */
+  ActivationReader rows(String vectors, long d) {
+    ActivationReader rows = ActivationReader.open(vectors, d);
+    if (rows.warning() != null) {
+      command.commandLine().getErr().println("sae4j: warning: " + rows.warning());
+    }
+    return rows;
+  }
+
+  /** One direction of length d, likewise. */
+  float[] vector(String vector, long d) {
+    try (ActivationReader rows = rows(vector, d)) {
+      return rows.readVector();
+    }
   }
 
   /** Of features below d_sae; without a file, none. Says so if they look as if made for another SAE. */

@@ -85,7 +85,7 @@ final class Project implements Callable<Integer> {
         SparseAutoencoder sae = model.open(weights)) {
       long d = readout == Readout.decoder ? sae.dOut() : sae.dIn();
       if (directions.areMany()) {
-        long n = directions.each(sae, d, "project", (v, codes) -> sae.project(v, projection, codes));
+        long n = directions.each(model, sae, d, "project", (v, codes) -> sae.project(v, projection, codes));
         if (model.json) {
           out.println(Json.of(answer(n, null, null)));
         } else {
@@ -98,7 +98,7 @@ final class Project implements Callable<Integer> {
         return 0;
       }
       Labels labels = model.labels(sae);
-      float[] v = directions.one(d);
+      float[] v = directions.one(model, d);
       List<Decomposition.Feature> features = features(weights, sae, v, projection, labels);
       if (model.json) {
         out.println(Json.of(answer(1, Sums.norm(v), features)));
