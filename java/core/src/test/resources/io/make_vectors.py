@@ -1,4 +1,4 @@
-"""Writes the files in vectors/, and in vectors/expected.json what their tensors must load as, computed here by torch and numpy.
+"""Writes the files in vectors/, and in vectors/expected.json what their tensors must load as, by torch and numpy.
 
     pip install torch numpy gguf
     python make_vectors.py
@@ -44,21 +44,26 @@ def make_pt():
     base = torch.arange(48, dtype=torch.float32).reshape(6, 8) / 4
     cube = base.reshape(2, 3, 8)
     views = dict(
-        base=base, transposed=base.T, columns=base[:, :3], late_columns=base[:, 5:], rows=base[2:4], every_other_row=base[1::2],
-        every_other_value=base[:, ::2], column=base[:, 6], last=base[-1], permuted=cube.permute(2, 0, 1), swapped=cube.transpose(0, 1),
+        base=base, transposed=base.T, columns=base[:, :3], late_columns=base[:, 5:], rows=base[2:4],
+        every_other_row=base[1::2], every_other_value=base[:, ::2], column=base[:, 6], last=base[-1],
+        permuted=cube.permute(2, 0, 1), swapped=cube.transpose(0, 1),
         expanded=base[1, :4].expand(3, 4), diagonal=base.diagonal(), overlapping=base.as_strided((4, 5), (2, 1), 3),
         one=base[5:, 7:], none=base[:0], scalar=base[3, 3])
     save("views.pt", views, views)
 
     v = [torch.randn(4) for _ in range(6)]
     nested = {
-        "layers": [v[0], {"deep": (v[1], v[2])}, torch.stack(v)], 10: v[3], "by": {-1: v[4], 2.5: v[5], "layers[0]": v[0]},
+        "layers": [v[0], {"deep": (v[1], v[2])}, torch.stack(v)], 10: v[3],
+        "by": {-1: v[4], 2.5: v[5], "layers[0]": v[0]},
         "again": v[0], "parameter": torch.nn.Parameter(v[1]),
-        "plain": [None, True, False, 0, 255, 65535, -1, 2**31, -2**40, 2**70, -2**100, 0.5, "text", "täxt", "x" * 300, (), (1,), [], {}],
-        "torch": [torch.Size([2, 3]), torch.float32, torch.bfloat16, torch.bool, torch.device("cpu"), torch.device("cuda", 1)]}
+        "plain": [None, True, False, 0, 255, 65535, -1, 2**31, -2**40, 2**70, -2**100, 0.5, "text", "täxt",
+                  "x" * 300, (), (1,), [], {}],
+        "torch": [torch.Size([2, 3]), torch.float32, torch.bfloat16, torch.bool, torch.device("cpu"),
+                  torch.device("cuda", 1)]}
     save("nested.pt", nested, {
-        "layers[0]": v[0], "layers[1].deep[0]": v[1], "layers[1].deep[1]": v[2], "layers[2]": torch.stack(v), "10": v[3],
-        "by.-1": v[4], "by.2.5": v[5], "by.layers[0]": v[0], "again": v[0], "parameter": v[1]})
+        "layers[0]": v[0], "layers[1].deep[0]": v[1], "layers[1].deep[1]": v[2],
+        "layers[2]": torch.stack(v), "10": v[3], "by.-1": v[4], "by.2.5": v[5], "by.layers[0]": v[0], "again": v[0],
+        "parameter": v[1]})
 
     pair = {"layers": [torch.tensor([3.0, 4.0]), torch.tensor([[1.0, 2.0], [0.0, -5.0]])]}
     save("pair.pt", pair, {"layers[0]": pair["layers"][0], "layers[1]": pair["layers"][1]})

@@ -49,7 +49,8 @@ final class Directions {
   }
 
   /** Takes many directions of length d through an operation; returns how many. */
-  long each(ModelOptions model, SparseAutoencoder sae, long d, String task, BiConsumer<FloatBuffer, SparseCodes> operation) {
+  long each(
+      ModelOptions model, SparseAutoencoder sae, long d, String task, BiConsumer<FloatBuffer, SparseCodes> operation) {
     try (ActivationReader rows = model.rows(many.in, d);
         Terminal.Progress progress = new Terminal.Progress(task, rows.rows());
         CodesWriter writer = CodesWriter.create(many.out, sae.dSae());

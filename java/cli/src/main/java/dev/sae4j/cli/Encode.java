@@ -41,7 +41,11 @@ final class Encode implements Callable<Integer> {
   @Spec private CommandSpec spec;
   @Mixin private ModelOptions model;
 
-  @Option(names = "--in", required = true, paramLabel = "X", description = "Activations, [n, d_in]; formats: see 'sae4j --help'.")
+  @Option(
+      names = "--in",
+      required = true,
+      paramLabel = "X",
+      description = "Activations, [n, d_in]; formats: see 'sae4j --help'.")
   private String in;
 
   @Option(

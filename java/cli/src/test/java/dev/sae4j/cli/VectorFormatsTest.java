@@ -16,7 +16,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 /** Directions from the files people keep them in; make_vectors.py wrote them. */
 class VectorFormatsTest {
-  private static final Path VECTORS = Path.of(System.getProperty("sae4j.root"), "java/core/src/test/resources/io/vectors");
+  private static final Path VECTORS =
+      Path.of(System.getProperty("sae4j.root"), "java/core/src/test/resources/io/vectors");
 
   @TempDir private Path folder;
   private Path sae;
@@ -55,7 +56,8 @@ class VectorFormatsTest {
   @ValueSource(strings = {"project", "decompose", "diagnose"})
   void warnsOnceOfLayersFromZero(String command) {
     String vector = VECTORS.resolve("pair.gguf") + "#direction.1";
-    Run run = Run.of(command, "--sae", sae, "--vector", vector, command.equals("project") ? "--top" : "--atoms", 1, "--json");
+    String count = command.equals("project") ? "--top" : "--atoms";
+    Run run = Run.of(command, "--sae", sae, "--vector", vector, count, 1, "--json");
     assertEquals(0, run.exitCode(), run.err());
     assertEquals(1, run.err().lines().count(), run.err());
     assertTrue(run.err().startsWith("sae4j: warning: ") && run.err().contains("direction.0"), run.err());

@@ -9,20 +9,20 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * Activations or directions [n, d] from a file, a chunk of rows at a time. float32, float16, bfloat16 and float64 are read;
- * float64 is rounded to float32. Files, by their extension:
+ * Activations or directions [n, d] from a file, a chunk of rows at a time. float32, float16, bfloat16 and float64 are
+ * read; float64 is rounded to float32. Files, by their extension:
  *
  * <ul>
  *   <li>.npy, .npz, .safetensors;
- *   <li>.pt, .pth: what torch.save writes; tensors in dicts and lists are named by their path, {@code a.b}, {@code a[0]};
- *       nothing in it is run;
+ *   <li>.pt, .pth: what torch.save writes; tensors in dicts and lists are named by their path, {@code a.b}, {@code
+ *       a[0]}; nothing in it is run;
  *   <li>.gguf: a control vector, {@code direction.N}; .svec: directions by layer, {@code N}.
  * </ul>
  *
- * <p>A spec is {@code FILE}, {@code FILE#name} for one of several tensors, and {@code FILE#name[row]} or {@code FILE#[row]} for
- * one row of it; where a tensor has the whole of {@code name[row]} for its name, it is meant. Without a name the file must
- * hold exactly one tensor of floats. Leading dimensions are flattened: [a, b, d] is a * b rows; [d] is one row. Belongs to
- * one thread.
+ * <p>A spec is {@code FILE}, {@code FILE#name} for one of several tensors, and {@code FILE#name[row]} or {@code
+ * FILE#[row]} for one row of it; where a tensor has the whole of {@code name[row]} for its name, it is meant. Without
+ * a name the file must hold exactly one tensor of floats. Leading dimensions are flattened: [a, b, d] is a * b rows;
+ * [d] is one row. Belongs to one thread.
  */
 public final class ActivationReader implements SparseAutoencoder.Rows, AutoCloseable {
   private static final Pattern SELECTOR = Pattern.compile("(.*?)(?:\\[(\\d{1,18})\\])?");

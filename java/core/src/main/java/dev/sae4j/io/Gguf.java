@@ -17,8 +17,9 @@ import java.util.Map;
 import java.util.regex.Pattern;
 
 /**
- * Control vectors in GGUF, versions 2 and 3, by llama.cpp's rules: tensors {@code direction.N} and no others, one dimension,
- * one length. N is the decoder block whose output is steered, from 1 on; files that begin at 0 are read with a warning.
+ * Control vectors in GGUF, versions 2 and 3, by llama.cpp's rules: tensors {@code direction.N} and no others, one
+ * dimension, one length. N is the decoder block whose output is steered, from 1 on; files that begin at 0 are read
+ * with a warning.
  */
 final class Gguf {
   private static final int MAGIC = 'G' | 'G' << 8 | 'U' << 16 | 'F' << 24;
@@ -37,9 +38,9 @@ final class Gguf {
 
   /** Names by number. Of those that are not read here only the names are of interest. */
   private static final String[] TYPES = {
-    "F32", "F16", "Q4_0", "Q4_1", "type 4", "type 5", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
-    "Q8_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS", "I8", "I16", "I32", "I64", "F64",
-    "IQ1_M", "BF16"
+    "F32", "F16", "Q4_0", "Q4_1", "type 4", "type 5", "Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K",
+    "Q6_K", "Q8_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS", "I8", "I16", "I32",
+    "I64", "F64", "IQ1_M", "BF16"
   };
 
   private static final Pattern DIRECTION = Pattern.compile("direction\\.\\d{1,9}");
@@ -74,7 +75,7 @@ final class Gguf {
   /** A file that begins at 0 may mean another layer than one that begins at 1. */
   static String warning(Path path, Collection<String> names) {
     return names.contains("direction.0")
-        ? path + ": has direction.0, which llama.cpp refuses (it counts from 1): check which layer each direction is meant for"
+        ? path + ": has direction.0, which llama.cpp refuses (it counts from 1): check which layer each is meant for"
         : null;
   }
 
@@ -141,14 +142,19 @@ final class Gguf {
     String name = readText(MAX_NAME);
     int rank = readInt();
     if (rank < 0 || rank > MAX_RANK) {
-      throw error("tensor %s has rank %s, expected at most %d".formatted(Failures.quote(name), Integer.toUnsignedString(rank), MAX_RANK));
+      throw error(
+          "tensor %s has rank %s, expected at most %d"
+              .formatted(Failures.quote(name), Integer.toUnsignedString(rank), MAX_RANK));
     }
     long[] shape = new long[rank];
     for (int i = rank - 1; i >= 0; i--) { // the fastest comes first
       shape[i] = readCount("values", Long.MAX_VALUE);
     }
-    int type = readInt();
-    return new Header(name, shape, type >= 0 && type < TYPES.length ? TYPES[type] : "type " + Integer.toUnsignedString(type), readLong());
+    return new Header(name, shape, typeName(readInt()), readLong());
+  }
+
+  private static String typeName(int type) {
+    return type >= 0 && type < TYPES.length ? TYPES[type] : "type " + Integer.toUnsignedString(type);
   }
 
   private Tensor tensor(FileChannel file, long dataStart, Header header, Header first) {
@@ -177,7 +183,9 @@ final class Gguf {
 
   private void need(long bytes) {
     if (bytes < 0 || bytes > fileSize - at) {
-      throw error("truncated or damaged: byte %d needs %s more, the file has %d".formatted(at, Long.toUnsignedString(bytes), fileSize));
+      throw error(
+          "truncated or damaged: byte %d needs %s more, the file has %d"
+              .formatted(at, Long.toUnsignedString(bytes), fileSize));
     }
     at += bytes;
   }

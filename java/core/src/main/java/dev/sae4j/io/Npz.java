@@ -22,7 +22,8 @@ final class Npz {
     try {
       return new ZipFile(path.toFile());
     } catch (ZipException e) {
-      throw new SaeException(path + ": not a readable zip file: " + Failures.oneLine(String.valueOf(e.getMessage())), e);
+      String reason = Failures.oneLine(String.valueOf(e.getMessage()));
+      throw new SaeException(path + ": not a readable zip file: " + reason, e);
     }
   }
 

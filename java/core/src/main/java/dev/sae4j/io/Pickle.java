@@ -13,10 +13,10 @@ import java.util.Locale;
 import java.util.Map;
 
 /**
- * The pickle of a PyTorch archive, restricted: tensors, dict, OrderedDict, list, tuple, str, numbers, torch.Size, dtypes and
- * devices. A pickle is a program; this machine has no way to run any other, refuses every other name, and takes no more steps
- * than {@link #MAX_STEPS}, each of which makes at most one object. Results are Map (keys as text), List, {@link Tuple},
- * {@link Array} and plain values.
+ * The pickle of a PyTorch archive, restricted: tensors, dict, OrderedDict, list, tuple, str, numbers, torch.Size,
+ * dtypes and devices. A pickle is a program; this machine has no way to run any other, refuses every other name, and
+ * takes no more steps than {@link #MAX_STEPS}, each of which makes at most one object. Results are Map (keys as text),
+ * List, {@link Tuple}, {@link Array} and plain values.
  */
 final class Pickle {
   private static final int MAX_STEPS = 1 << 19;
@@ -153,7 +153,8 @@ final class Pickle {
     Object global = GLOBALS.get(fullName);
     if (global == null) {
       throw error(
-          "refuses %s: only tensors, containers, text and numbers are read, nothing is run".formatted(Failures.quote(fullName)));
+          "refuses %s: only tensors, containers, text and numbers are read, nothing is run"
+              .formatted(Failures.quote(fullName)));
     }
     return global;
   }

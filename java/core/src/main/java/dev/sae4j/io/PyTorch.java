@@ -7,7 +7,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
-import java.util.Collections;
+import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -15,11 +15,11 @@ import java.util.zip.ZipEntry;
 import java.util.zip.ZipFile;
 
 /**
- * What torch.save writes: a zip file of a pickle, {@code data.pkl}, and the storages that its tensors look at. Tensors are
- * named by their path: {@code a.b} in nested dicts, {@code a[0]} in lists, nothing for one that stands alone.
+ * What torch.save writes: a zip file of a pickle, {@code data.pkl}, and the storages that its tensors look at. Tensors
+ * are named by their path: {@code a.b} in nested dicts, {@code a[0]} in lists, nothing for one that stands alone.
  */
 final class PyTorch {
-  private static final byte[] LEGACY = {(byte) 0x80, 2, (byte) 0x8a, 10, 0x6c, (byte) 0xfc, (byte) 0x9c, 0x46, (byte) 0xf9, 0x20};
+  private static final byte[] LEGACY = HexFormat.of().parseHex("80028a0a6cfc9c46f920"); // a pickle of its number
   private static final int MAX_PICKLE = 1 << 24;
   private static final int MAX_TENSORS = 1 << 16;
   private static final int MAX_VISITS = 1 << 20;
@@ -51,7 +51,7 @@ final class PyTorch {
           path + ": is in PyTorch's legacy format, expected a zip file: load it in Python and torch.save it again");
     }
     if (start[0] == (byte) 0x80) {
-      throw new SaeException(path + ": is a bare pickle, expected a zip file: load it in Python and torch.save its tensors");
+      throw new SaeException(path + ": is a bare pickle, expected a zip file: load it, and torch.save its tensors");
     }
     return Npz.open(path);
   }
@@ -67,9 +67,10 @@ final class PyTorch {
   /** The folder that everything in the archive is under, with its slash. */
   private static String folder(Path path, ZipFile zip) {
     List<String> pickles =
-        Collections.list(zip.entries()).stream().map(ZipEntry::getName).filter(name -> name.matches("([^/]+/)?data\\.pkl")).toList();
+        zip.stream().map(ZipEntry::getName).filter(name -> name.matches("([^/]+/)?data\\.pkl")).toList();
     if (pickles.size() != 1) {
-      throw new SaeException("%s: has %d data.pkl, expected one: not written by torch.save".formatted(path, pickles.size()));
+      throw new SaeException(
+          "%s: has %d data.pkl, expected one: not written by torch.save".formatted(path, pickles.size()));
     }
     String folder = pickles.get(0).substring(0, pickles.get(0).length() - "data.pkl".length());
     if (zip.getEntry(folder + "constants.pkl") != null) {
@@ -110,11 +111,11 @@ final class PyTorch {
     return Npz.source(zip, entry, fileSize, where);
   }
 
-  /** Adds the tensors in a value. Values may share parts and contain themselves, so the walk is bounded in all directions. */
+  /** Adds the tensors in a value. Values may share parts and contain themselves, so the walk is bounded. */
   private void collect(String name, Object value, int depth) {
     if (++visits > MAX_VISITS || depth > MAX_DEPTH || name.length() > MAX_NAME) {
       throw new SaeException(
-          "%s: %s is nested too deeply, or there are too many values (limits: depth %d, %d values, names of %d characters)"
+          "%s: %s is nested too deeply, or has too many values (limits: depth %d, %d values, names of %d characters)"
               .formatted(path, Failures.quote(name), MAX_DEPTH, MAX_VISITS, MAX_NAME));
     }
     if (value instanceof Pickle.Array array) {

@@ -12,8 +12,8 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 
 /**
- * The .svec files of IBM's activation-steering: JSON, with "directions" by layer. A tensor is named by its layer, as the file
- * has it, and is float64, as text is.
+ * The .svec files of IBM's activation-steering: JSON, with "directions" by layer. A tensor is named by its layer, as
+ * the file has it, and is float64, as text is.
  */
 final class Svec {
   private static final int MAX_VALUES = 1 << 23; // 64 MiB: a hundred layers of 65536
@@ -58,6 +58,7 @@ final class Svec {
   private static Tensor tensor(String layer, String where, double[] values) {
     ByteBuffer bytes = ByteBuffer.allocate(Double.BYTES * values.length).order(ByteOrder.LITTLE_ENDIAN);
     bytes.asDoubleBuffer().put(values);
-    return new Tensor(layer, where, DType.F64, "float64", new long[] {values.length}, new ByteSource.Memory(bytes.array()), 0);
+    ByteSource source = new ByteSource.Memory(bytes.array());
+    return new Tensor(layer, where, DType.F64, "float64", new long[] {values.length}, source, 0);
   }
 }

@@ -7,9 +7,10 @@ import java.nio.ByteBuffer;
 import java.util.Arrays;
 
 /**
- * A strided view of a storage, as the bytes of a row-major array. Where runs of neighbours follow each other forwards (a
- * tensor as it was made, rows of it, leading columns) they are read where they lie, at any size. Any other order, such as a
- * transpose, is picked out of a copy of the part of the storage that is looked at, which may take {@link #MAX_COPY} bytes.
+ * A strided view of a storage, as the bytes of a row-major array. Where runs of neighbours follow each other forwards
+ * (a tensor as it was made, rows of it, leading columns) they are read where they lie, at any size. Any other order,
+ * such as a transpose, is picked out of a copy of the part of the storage that is looked at, which may take {@link
+ * #MAX_COPY} bytes.
  */
 final class View implements ByteSource {
   private static final long MAX_COPY = 64L << 20;
@@ -71,7 +72,7 @@ final class View implements ByteSource {
     this.isForward = forward;
   }
 
-  /** Drops dimensions of one element and joins those that follow each other without a gap; returns how many are left. */
+  /** Drops dimensions of one element, joins those that follow each other without a gap; returns how many are left. */
   private static int merge(long[] shape, long[] stride, long[] mergedShape, long[] mergedStride) {
     int rank = 0;
     for (int i = 0; i < shape.length; i++) {

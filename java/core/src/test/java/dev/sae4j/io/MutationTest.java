@@ -39,8 +39,8 @@ class MutationTest {
   @ValueSource(
       strings = {
         "jumprelu-f32/cfg.json", "jumprelu-f32/sae_weights.safetensors", "gemma-stored/params.npz", "gemma-deflated/params.npz",
-        "x_f2.npy", "x_f8.npy", "x.npz", "x.safetensors", "codes.npz", "codes_wide.npz", "vectors/nested.pt", "vectors/views.pt", "vectors/deflated.pt",
-        "vectors/aligned.gguf", "vectors/two.svec"
+        "x_f2.npy", "x_f8.npy", "x.npz", "x.safetensors", "codes.npz", "codes_wide.npz",
+        "vectors/nested.pt", "vectors/views.pt", "vectors/deflated.pt", "vectors/aligned.gguf", "vectors/two.svec"
       })
   void loadsOrRefusesInOneLine(String name) throws IOException {
     byte[] original = Files.readAllBytes(Fixtures.path(name));

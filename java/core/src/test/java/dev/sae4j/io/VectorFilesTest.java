@@ -30,7 +30,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
-/** .pt, .gguf and .svec files, as PyTorch, gguf-py and json wrote them (make_vectors.py), damaged ones, and real ones. */
+/** .pt, .gguf and .svec files: as PyTorch, gguf-py and json wrote them (make_vectors.py), damaged, and real. */
 class VectorFilesTest {
   private static final Path DATA = Path.of(System.getProperty("sae4j.root", "."), "../shared/data");
 
@@ -134,7 +134,8 @@ class VectorFilesTest {
 
   @Test
   void listsADozenNames() {
-    String message = refused(() -> ActivationReader.open(fixture("many.pt").toString()), "15 tensors", "\"v11\" and 3 more");
+    String many = fixture("many.pt").toString();
+    String message = refused(() -> ActivationReader.open(many), "15 tensors", "\"v11\" and 3 more");
     assertTrue(!message.contains("\"v12\""), message);
     refused(() -> ActivationReader.open(fixture("control.gguf").toString()), "\"direction.1\", \"direction.2\"");
     refused(() -> ActivationReader.open(fixture("two.svec") + "#2"), "no tensor \"2\"; it has \"1\", \"12\"");
@@ -296,7 +297,8 @@ class VectorFilesTest {
       last.read(last.size() - 8, two);
       assertEquals(7, two.getFloat(4));
       refused(
-          () -> View.of("x.pt", storage, 4, 0, new long[] {256, rows}, new long[] {1, 256}), "at most 67108864 can be reordered");
+          () -> View.of("x.pt", storage, 4, 0, new long[] {256, rows}, new long[] {1, 256}),
+          "at most 67108864 can be reordered");
     }
   }
 
@@ -396,16 +398,19 @@ class VectorFilesTest {
 
   @Test
   void realArchives() {
-    try (ActivationReader reader = ActivationReader.open(real("refusal_direction/gemma-2b-it_mean_diffs.pt").toString())) {
+    String means = real("refusal_direction/gemma-2b-it_mean_diffs.pt").toString();
+    try (ActivationReader reader = ActivationReader.open(means)) {
       assertNorms(reader, 90, 2048, 1.21469e-14, 37.1232);
     }
-    float[] direction = ActivationReader.readVector(real("refusal_direction/gemma-2b-it_direction.pt").toString(), 2048);
+    String view = real("refusal_direction/gemma-2b-it_direction.pt").toString();
+    float[] direction = ActivationReader.readVector(view, 2048);
     assertEquals((float) .09754041435304753, direction[0]);
     assertEquals((float) .0394956821410124, direction[1]);
     assertEquals(10.0644, norm(direction), 1e-4);
-    String same = real("refusal_direction/gemma-2b-it_mean_diffs.pt") + "#[" + (3 * 18 + 10) + "]";
+    String same = means + "#[" + (3 * 18 + 10) + "]";
     assertArrayEquals(Fixtures.bits(direction), Fixtures.bits(ActivationReader.readVector(same, 2048)));
-    assertEquals((float) -.012896834872663021, ActivationReader.readVector(real("easysteer/2534.pt").toString(), 3584)[0]);
+    String feature = real("easysteer/2534.pt").toString();
+    assertEquals((float) -.012896834872663021, ActivationReader.readVector(feature, 3584)[0]);
     float[] decoderRow = ActivationReader.readVector(real("easysteer/15973.pt").toString(), 3584);
     assertEquals((float) -.015431312844157219, decoderRow[0]);
     assertEquals(1, norm(decoderRow), 1e-5);
@@ -419,7 +424,9 @@ class VectorFilesTest {
   }
 
   @ParameterizedTest
-  @CsvSource({"happy_diffmean, 28, 1536, 1, 1", "create, 32, 4096, 1, 1", "execution_avg_vector, 28, 1536, 26.1562, 465.852"})
+  @CsvSource({
+    "happy_diffmean, 28, 1536, 1, 1", "create, 32, 4096, 1, 1", "execution_avg_vector, 28, 1536, 26.1562, 465.852"
+  })
   void realControlVectors(String name, int layers, int d, double smallest, double largest) {
     Path path = real("easysteer/" + name + ".gguf");
     double[] norms = new double[layers];
