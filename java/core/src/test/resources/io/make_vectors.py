@@ -85,7 +85,9 @@ def rezip(source, target, method=zipfile.ZIP_STORED, **replaced):
         entries = {i.filename: z.read(i) for i in z.infolist()}
     with zipfile.ZipFile(HERE / target, "w", method) as z:
         for name, content in entries.items():
-            z.writestr(zipfile.ZipInfo(name), replaced.get(name.split("/", 1)[1], content), method)
+            content = replaced.get(name.split("/", 1)[1], content)
+            if content is not None:
+                z.writestr(zipfile.ZipInfo(name), content, method)
 
 
 class Command:
@@ -99,6 +101,8 @@ def make_refused_pt():
     v = torch.ones(4)
     torch.save(v, HERE / "legacy.pt", _use_new_zipfile_serialization=False)
     rezip("f32.pt", "big_endian.pt", byteorder=b"big")
+    rezip("f32.pt", "short.pt", **{"data/0": bytes(56)})
+    rezip("f32.pt", "no_storage.pt", **{"data/0": None})
     torch.save({"v": v, "x": Command()}, HERE / "command.pt")
     torch.save({"v": np.ones(4)}, HERE / "numpy.pt")
     torch.save({"v": v.to(torch.complex64)}, HERE / "complex.pt")
@@ -137,7 +141,7 @@ def make_gguf():
     torched = {name: torch.from_numpy(row) for name, row in named.items()}
     control("control.gguf", named)
     expect("control.gguf", torched)
-    control("aligned.gguf", named, alignment=256)
+    control("aligned.gguf", named, alignment=1024)
     expect("aligned.gguf", torched)
     version2 = bytearray((HERE / "control.gguf").read_bytes())
     version2[4:8] = struct.pack("<I", 2)

@@ -129,7 +129,9 @@ class VectorFilesTest {
     assertArrayEquals(first, ActivationReader.readVector(path + "#layers[0][0]", 4));
     refused(() -> ActivationReader.open(path + "#layers[3]"), "no tensor \"layers\"");
     refused(() -> ActivationReader.open(path + "#layers[0][1]"), "row 1", "it has 1");
-    assertEquals(2, ActivationReader.open(fixture("list.pt") + "#[1]").rows());
+    try (ActivationReader reader = ActivationReader.open(fixture("list.pt") + "#[1]")) {
+      assertEquals(2, reader.rows());
+    }
   }
 
   @Test
@@ -157,6 +159,8 @@ class VectorFilesTest {
       value = {
         "legacy.pt      | PyTorch's legacy format, expected a zip file",
         "big_endian.pt  | byteorder is \"big\"",
+        "short.pt       | its storage of 15 float32 has 56 bytes",
+        "no_storage.pt  | there is no \"f32/data/0\" in the archive",
         "command.pt     | refuses \"posix.system\"",
         "numpy.pt       | refuses \"numpy",
         "complex.pt     | refuses \"torch.ComplexFloatStorage\"",
@@ -258,6 +262,15 @@ class VectorFilesTest {
     refused(() -> Pickle.read("x.pt", pickle(program + " '.")), "x.pt: pickle, byte", message);
   }
 
+  @ParameterizedTest
+  @CsvSource(quoteCharacter = '`', value = {
+    "8a 00, 0", "8a 01 ff, -1", "8a 02 ff 00, 255", "8a 06 00 00 00 00 00 ff, -1099511627776", "'J fe ff ff ff, -2",
+    "8a 08 ff ff ff ff ff ff ff 7f, 9223372036854775807", "'M ff ff, 65535", "'K ff, 255"
+  })
+  void readsWholeNumbers(String program, long expected) {
+    assertEquals(expected, Pickle.read("x.pt", pickle(program + " '.")));
+  }
+
   @Test
   void refusesEndlessPrograms() {
     byte[] lists = new byte[1 << 21];
@@ -281,6 +294,7 @@ class VectorFilesTest {
     refused(() -> view(0, new long[] {1L << 40, 1L << 40}, 0, 0), "looks beyond");
     refused(() -> view(0, new long[] {1L << 62}, 0), "looks beyond");
     refused(() -> view(0, new long[] {1L << 25}, 0), "can be reordered", ".contiguous()");
+    refused(() -> view(0, new long[] {1L << 23, 4}, 0, 1), "can be reordered"); // neighbours, but again and again
     assertEquals(0, view(100, new long[] {0, 4}, 4, 1).size());
   }
 
@@ -335,7 +349,7 @@ class VectorFilesTest {
     refusedGguf(tensor, 4, 5, "rank 5");
     refusedGguf(tensor, 4, -1, "rank 4294967295");
     refusedGguf(tensor + 4, 8, Long.MAX_VALUE, "shape is [9223372036854775807]");
-    refusedGguf(tensor + 16, 8, 128, "not aligned to 256");
+    refusedGguf(tensor + 16, 8, 128, "not aligned to 1024");
     refusedGguf(tensor + 16, 8, 1 << 20, "outside of the data");
     refusedGguf(tensor + 16, 8, Long.MIN_VALUE, "outside of the data");
     refusedGguf(tensor - 1, 1, '1', "two tensors \"direction.1\"");
