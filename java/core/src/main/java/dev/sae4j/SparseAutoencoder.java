@@ -19,6 +19,10 @@ import org.bytedeco.javacpp.FloatPointer;
  * memory of any size; a {@link FloatBuffer}, with n = remaining / d; a {@code float[]}, with n = length / d. Pointers and direct
  * buffers in native byte order are used where they lie; arrays and heap buffers are copied in and out on each call.
  *
+ * <p>On a CUDA device a {@link FloatPointer}, given or to be written, may also be the address of memory on that device; rows of
+ * d % 128 == 0 floats, aligned to 16 bytes, are used where they lie, others are copied on the device. Calls are synchronous: what
+ * they write is there when they return.
+ *
  * <p>Common errors: IllegalArgumentException if a length is not a multiple of d, or a value is NaN or infinite (naming row and
  * column); IllegalStateException after close.
  */
@@ -58,11 +62,17 @@ public final class SparseAutoencoder implements AutoCloseable {
     weights.retain();
     try {
       Native.check(
-          Sae4j.sae_cpu_open(
-              weights.dIn(), weights.dOut(), weights.dSae(),
-              weights.wEnc(), weights.wDec(), weights.bDec(),
-              weights.threshold(), weights.scale(), weights.offset(),
-              device.effectiveThreads(), device.screen(), device.kernel(), opened));
+          device.isCpu()
+              ? Sae4j.sae_cpu_open(
+                  weights.dIn(), weights.dOut(), weights.dSae(),
+                  weights.wEnc(), weights.wDec(), weights.bDec(),
+                  weights.threshold(), weights.scale(), weights.offset(),
+                  device.effectiveThreads(), device.screen(), device.kernel(), opened)
+              : Sae4j.sae_cuda_open(
+                  device.index(), weights.dIn(), weights.dOut(), weights.dSae(),
+                  weights.wEnc(), weights.wDec(), weights.bDec(),
+                  weights.threshold(), weights.scale(), weights.offset(),
+                  device.effectiveThreads(), device.screen(), Native.address(device.stream()), opened));
     } catch (RuntimeException e) {
       weights.release();
       throw e;
@@ -79,7 +89,7 @@ public final class SparseAutoencoder implements AutoCloseable {
   }
 
   /**
-   * Reads an SAE and opens it on the fastest device.
+   * Reads an SAE and opens it on {@link Device#auto()}.
    *
    * @param path folder or file of a format that {@link dev.sae4j.io.SaeReader} knows
    * @throws SaeException if it can't be read
@@ -97,10 +107,11 @@ public final class SparseAutoencoder implements AutoCloseable {
   }
 
   /**
-   * Opens weights on a device. They are borrowed, not copied, where the device shares the host's memory.
+   * Opens weights on a device. The CPU borrows them; to a CUDA device they are copied, and held on the host too until close.
    *
    * @throws IllegalArgumentException if a weight is NaN or infinite, or a scale is not positive, naming the place
-   * @throws SaeException if the device, screen or kernel can't serve here, with the reason
+   * @throws SaeException if the device, screen or kernel can't serve here, with the reason, or its memory does not suffice, with
+   *     the bytes needed and free; another device is never taken instead
    */
   public static SparseAutoencoder open(SaeWeights weights, Device device) {
     requireAvailable(device);

@@ -12,6 +12,9 @@ import org.bytedeco.javacpp.LongPointer;
  * Sparse feature values of n rows as CSR, in native memory: row offsets [n + 1], feature indices [nnz] ascending within a row,
  * values [nnz], which may be negative. Reuse one object for many calls: it grows, and never shrinks.
  *
+ * <p>Codes that a model on a CUDA device wrote stay there, where its decode finds them, until one of the arrays is asked for: that
+ * brings all three, once, or throws a SaeException. Any model of the same dSae can decode them, whatever its device.
+ *
  * <p>Belongs to one thread at a time; a second one gets an IllegalStateException.
  */
 public final class SparseCodes implements AutoCloseable {
@@ -101,7 +104,7 @@ public final class SparseCodes implements AutoCloseable {
   public LongPointer rowOffsets() {
     long use = begin();
     try {
-      return Sae4j.sae_codes_row_offsets(handle).capacity(Sae4j.sae_codes_rows(handle) + 1);
+      return Native.check(Sae4j.sae_codes_row_offsets(handle)).capacity(Sae4j.sae_codes_rows(handle) + 1);
     } finally {
       end(use);
     }
@@ -111,7 +114,7 @@ public final class SparseCodes implements AutoCloseable {
   public IntPointer indices() {
     long use = begin();
     try {
-      return Sae4j.sae_codes_indices(handle).capacity(Sae4j.sae_codes_nnz(handle));
+      return Native.check(Sae4j.sae_codes_indices(handle)).capacity(Sae4j.sae_codes_nnz(handle));
     } finally {
       end(use);
     }
@@ -121,7 +124,7 @@ public final class SparseCodes implements AutoCloseable {
   public FloatPointer values() {
     long use = begin();
     try {
-      return Sae4j.sae_codes_values(handle).capacity(Sae4j.sae_codes_nnz(handle));
+      return Native.check(Sae4j.sae_codes_values(handle)).capacity(Sae4j.sae_codes_nnz(handle));
     } finally {
       end(use);
     }

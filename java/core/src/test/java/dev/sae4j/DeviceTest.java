@@ -6,10 +6,19 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.util.List;
 import org.bytedeco.openblas.global.openblas_nolapack;
+import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
 
 class DeviceTest {
+  @BeforeAll
+  static void chooseTheCudaBackend() {
+    Devices.all(); // before a test asks about a CUDA device: the first to ask loads the backend, for all of the process
+  }
+
   @Test
   void theCpuServesWithEveryScreen() {
     assertTrue(Device.cpu().isAvailable());
@@ -25,6 +34,8 @@ class DeviceTest {
   void whatCannotServeSaysWhy() {
     Device gpu = Device.cuda(99);
     assertFalse(gpu.isAvailable());
+    assertEquals("", gpu.detail());
+    assertEquals(List.of(), gpu.screens());
     assertTrue(gpu.reason().length() > 10 && gpu.reason().lines().count() == 1);
     TestSae sae = new TestSae(2, 2, 2);
     SaeException e = assertThrows(SaeException.class, () -> sae.open(gpu));
@@ -36,6 +47,8 @@ class DeviceTest {
     assertEquals(Device.cuda(0), Device.of("cuda"));
     assertEquals(Device.cuda(3), Device.of("cuda:3"));
     assertThrows(IllegalArgumentException.class, () -> Device.of("gpu"));
+    assertThrows(IllegalArgumentException.class, () -> Device.cuda(-1));
+    assertThrows(IllegalArgumentException.class, () -> new Device("cuda", 0, null, null, 0));
     assertThrows(IllegalArgumentException.class, () -> Device.cpu().withThreads(-1));
     TestSae sae = new TestSae(2, 2, 2);
     assertThrows(IllegalArgumentException.class, () -> sae.open(Device.cpu().withScreen("int7")));
@@ -53,6 +66,45 @@ class DeviceTest {
       assertEquals("canonical", engine.screenFor(1));
       assertEquals("sgemm", engine.screenFor(1000));
     }
+  }
+
+  @Test
+  void kernelsAreTheCpusAndStreamsCudas() {
+    assertRefused("a kernel is chosen on the CPU alone, got \"avx2\" for cuda:0", () -> Device.cuda(0).withKernel("avx2"));
+    assertRefused("a stream is for CUDA devices, got 0x7f00 for cpu", () -> Device.cpu().withStream(0x7f00));
+    assertEquals(Device.cpu(), Device.cpu().withStream(0));
+    assertEquals(Device.cuda(1), Device.cuda(1).withKernel(null));
+    Device all = Device.cuda(2).withStream(7).withThreads(3).withScreen("canonical");
+    assertEquals(new Device("cuda:2", 3, "canonical", null, 7), all);
+    assertEquals("avx2", Device.cpu().withKernel("avx2").withThreads(3).withScreen("sgemm").kernel());
+  }
+
+  private static void assertRefused(String message, org.junit.jupiter.api.function.Executable call) {
+    assertEquals(message, assertThrows(IllegalArgumentException.class, call).getMessage());
+  }
+
+  /** The CPU, and what the tests go over beside it. */
+  @ParameterizedTest
+  @MethodSource("dev.sae4j.Devices#each")
+  void aDeviceHasOneDefaultScreenAndReportsWhatIsForced(Device device) {
+    assertTrue(Device.all().contains(device), Device.all().toString());
+    assertEquals(1, device.detail().lines().count());
+    List<Device.Screen> screens = device.screens();
+    assertEquals(1, screens.stream().filter(Device.Screen::byDefault).count(), screens.toString());
+    TestSae sae = new TestSae(4, 4, 8);
+    for (Device.Screen screen : screens) {
+      try (SparseAutoencoder engine = sae.open(device.withScreen(screen.name()).withThreads(2))) {
+        assertEquals(screen.name(), engine.screenFor(1000));
+        assertTrue(engine.describe().startsWith(device.name() + ", "), engine.describe());
+        assertEquals(1, engine.describe().lines().count());
+      }
+      if (screen.byDefault()) {
+        try (SparseAutoencoder engine = sae.open(device)) {
+          assertEquals(screen.name(), engine.screenFor(1000));
+        }
+      }
+    }
+    assertThrows(IllegalArgumentException.class, () -> sae.open(device.withScreen("int7")));
   }
 
   @Test

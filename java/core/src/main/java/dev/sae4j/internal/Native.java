@@ -2,12 +2,20 @@ package dev.sae4j.internal;
 
 import dev.sae4j.SaeException;
 import dev.sae4j.internal.bindings.Sae4j;
+import java.io.File;
+import java.io.IOException;
 import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Loader;
+import org.bytedeco.javacpp.Pointer;
 
 /** Loads the engine on first use, and turns its statuses into exceptions. Not part of the API. */
 public final class Native {
+  private static final String CUDA_LIBRARY = "/dev/sae4j/linux-x86_64/libsae4j_cuda.so";
+
   private static volatile boolean loaded;
   private static String failure;
+  private static volatile boolean cudaLoaded;
+  private static String cudaFailure;
 
   private Native() {}
 
@@ -36,12 +44,59 @@ public final class Native {
     }
   }
 
-  private static String rootMessage(Throwable e) {
+  /**
+   * Loads the engine and its CUDA backend: the library that the system property {@code sae4j.cuda.library} names, or the one on
+   * the class path. Whether there is a driver and a device is the backend's to say.
+   *
+   * @throws SaeException if it cannot be loaded here; the first reason is kept
+   */
+  public static void loadCuda() {
+    load();
+    if (!cudaLoaded) {
+      loadCudaOnce();
+    }
+  }
+
+  private static synchronized void loadCudaOnce() {
+    if (cudaFailure == null && !cudaLoaded) {
+      try {
+        check(Sae4j.sae_cuda_load(cudaLibrary()));
+        cudaLoaded = true;
+      } catch (SaeException e) {
+        cudaFailure = firstLine(e);
+      } catch (IOException | RuntimeException e) {
+        cudaFailure = "the CUDA backend cannot be extracted: " + firstLine(e);
+      }
+    }
+    if (cudaFailure != null) {
+      throw new SaeException(cudaFailure);
+    }
+  }
+
+  private static String cudaLibrary() throws IOException {
+    String library = System.getProperty("sae4j.cuda.library");
+    if (library != null) {
+      return library;
+    }
+    File cached = Loader.cacheResource(Native.class, CUDA_LIBRARY);
+    if (cached == null) {
+      throw new SaeException(
+          "the CUDA backend is not on the class path: add the jar of classifier linux-x86_64-cuda (built without a CUDA "
+              + "compiler, it is empty)");
+    }
+    return cached.getPath();
+  }
+
+  static String rootMessage(Throwable e) {
     Throwable root = e;
     while (root.getCause() != null) {
       root = root.getCause();
     }
-    return String.valueOf(root.getMessage()).lines().findFirst().orElse(root.toString());
+    return firstLine(root);
+  }
+
+  private static String firstLine(Throwable e) {
+    return String.valueOf(e.getMessage()).lines().findFirst().orElse(e.toString());
   }
 
   /** The engine's text, decoded. */
@@ -58,6 +113,29 @@ public final class Native {
   public static void check(int status) {
     if (status != Sae4j.SAE_OK) {
       throw failed(status);
+    }
+  }
+
+  /**
+   * As {@link #check(int)}, for calls that give an array.
+   *
+   * @throws SaeException if it is NULL
+   */
+  public static <P extends Pointer> P check(P array) {
+    if (array == null) {
+      throw failed(Sae4j.SAE_INTERNAL);
+    }
+    return array;
+  }
+
+  /** A bare address of the caller's, which may be 0. */
+  public static Pointer address(long address) {
+    return new Address(address);
+  }
+
+  private static final class Address extends Pointer {
+    Address(long address) {
+      this.address = address;
     }
   }
 
