@@ -25,6 +25,18 @@ final class Machine {
     openblas_nolapack.blas_set_num_threads(THREADS);
   }
 
+  /** As {@link #prepare()}, and for a GPU: the presets of CUDA, on that device. */
+  static void prepare(String device) {
+    prepare();
+    if (!Device.of(device).isCpu()) {
+      String reason = Device.of(device).reason();
+      if (reason != null) {
+        throw new IllegalStateException("device " + device + " cannot be measured here: " + reason);
+      }
+      Gpu.use(Integer.parseInt(Device.of(device).name().substring("cuda:".length())));
+    }
+  }
+
   /** Once a trial, on a line of its own. */
   static void announce(SparseAutoencoder sae) {
     System.out.printf("%n# %s; %s%n", sae.describe(), threads());
@@ -35,9 +47,14 @@ final class Machine {
         .formatted(openblas_nolapack.blas_get_num_threads(), THREADS, Runtime.version());
   }
 
-  /** Prints the conditions. */
+  /** Prints the conditions on a device, cpu unless it is named; fails in one line where it can't serve. */
   public static void main(String[] args) {
     prepare();
-    System.out.println(Device.cpu().detail() + "; " + threads());
+    Device device = Device.of(args.length == 0 ? "cpu" : args[0]);
+    if (!device.isAvailable()) {
+      System.err.println("device " + device.name() + " is not available: " + device.reason());
+      System.exit(1);
+    }
+    System.out.println(device.detail() + "; " + threads());
   }
 }

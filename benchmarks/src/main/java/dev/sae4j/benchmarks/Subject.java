@@ -3,6 +3,8 @@ package dev.sae4j.benchmarks;
 import dev.sae4j.Device;
 import dev.sae4j.SaeWeights;
 import dev.sae4j.SparseAutoencoder;
+import dev.sae4j.SparseCodes;
+import java.util.Arrays;
 import org.bytedeco.javacpp.FloatPointer;
 import org.openjdk.jmh.annotations.Param;
 import org.openjdk.jmh.annotations.Scope;
@@ -22,19 +24,34 @@ public class Subject {
   @Param("2304x16384")
   public String shape;
 
+  /** As {@link Device#of} takes it. */
+  @Param("cpu")
+  public String device;
+
+  /** The name of a screen, or "default". */
+  @Param("default")
+  public String screen;
+
+  /** Where a call finds its input and puts its output: host, and for a GPU pinned or device. */
+  @Param("host")
+  public String memory;
+
+  boolean isOnCpu;
   int dIn;
   int dSae;
   Planted planted;
+  Floats x; // planted.x, in that memory
   SparseAutoencoder sae;
 
   @Setup
   public void open(BenchmarkParams params) {
-    Machine.prepare();
-    String[] sizes = shape.split("x");
-    dIn = Integer.parseInt(sizes[0]);
-    dSae = Integer.parseInt(sizes[1]);
+    Machine.prepare(device);
+    isOnCpu = Device.of(device).isCpu();
+    dIn = sizes(shape)[0];
+    dSae = sizes(shape)[1];
     planted = new Planted(dIn, dSae, usualL0(shape), rows(params.getParam("n")), SEED);
-    sae = SparseAutoencoder.open(planted.weights, Device.cpu());
+    sae = SparseAutoencoder.open(planted.weights, Device.of(device).withScreen(screen.equals("default") ? null : screen));
+    x = Floats.of(memory, planted.x, (long) planted.rows * dIn);
     Rates.giveBytes(4.0 * dIn * dSae); // the default: one reading of a matrix
     Machine.announce(sae);
   }
@@ -42,6 +59,7 @@ public class Subject {
   @TearDown
   public void close() {
     sae.close();
+    x.close();
     planted.close();
   }
 
@@ -58,6 +76,26 @@ public class Subject {
   private static int rows(String n) {
     int batch = n == null ? 1 : Integer.parseInt(n);
     return Math.max(batch, Math.min(MOST_ROWS, Math.max(LEAST_ROWS, 2 * batch)));
+  }
+
+  /** d_in and d_sae of 2304x16384. */
+  static int[] sizes(String shape) {
+    return Arrays.stream(shape.split("x")).mapToInt(Integer::parseInt).toArray();
+  }
+
+  /** The CPU's roofs and baselines have nothing to do with a GPU, and would read its memory as their own. */
+  void requireCpu() {
+    if (!isOnCpu) {
+      throw new IllegalStateException("sgemm, readRoof and gatherRowByRow are measured with device=cpu alone, got " + device);
+    }
+  }
+
+  /** Codes that a GPU wrote stay there until they are asked for: a call that starts on the host also ends there. */
+  SparseCodes toMemory(SparseCodes codes) {
+    if (!isOnCpu && !memory.equals("device")) {
+      codes.values();
+    }
+    return codes;
   }
 
   SaeWeights weights() {
