@@ -77,6 +77,7 @@ struct Event;
 using cudaStream_t = emu::Stream*;
 using cudaEvent_t = emu::Event*;
 
+extern "C" {
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
@@ -94,7 +95,7 @@ cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags = 0);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
@@ -102,6 +103,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaGetLastError();
 const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer);
+}
 
 template <typename Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel*, cudaFuncAttribute, int) {
@@ -128,7 +130,7 @@ namespace emu {
 struct Place {
   dim3 thread, block, block_size, grid;
 };
-extern Place place;
+extern const Place* place;
 
 void launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, std::function<void()> kernel);
 void* shared_memory();
@@ -147,10 +149,10 @@ T from_lane(unsigned mask, T value, int source) {
 
 }  // namespace emu
 
-#define threadIdx (emu::place.thread)
-#define blockIdx (emu::place.block)
-#define blockDim (emu::place.block_size)
-#define gridDim (emu::place.grid)
+#define threadIdx (emu::place->thread)
+#define blockIdx (emu::place->block)
+#define blockDim (emu::place->block_size)
+#define gridDim (emu::place->grid)
 
 inline void __syncthreads() { emu::barrier(); }
 inline void __syncwarp(unsigned mask = 0xffffffffu) { emu::exchange(mask, nullptr, 0); }

@@ -52,7 +52,7 @@ emu_switch:
 
 namespace emu {
 
-Place place;
+const Place* place;
 
 namespace {
 
@@ -145,7 +145,11 @@ class Scheduler {
     const int generation = warp.generation & 1;
     warp.mask = mask;
     warp.arrived |= 1u << lane;
-    if (bytes > 0) std::memcpy(warp.given[generation][lane], given, bytes);
+    if (bytes == 4) {  // nearly always
+      std::memcpy(warp.given[generation][lane], given, 4);
+    } else if (bytes > 0) {
+      std::memcpy(warp.given[generation][lane], given, bytes);
+    }
     warp.pointers[generation][lane] = warp.given[generation][lane];
     if (warp.arrived == mask) {
       warp.arrived = 0;
@@ -170,7 +174,7 @@ class Scheduler {
 
  private:
   [[noreturn]] static void die(const char* what) {
-    std::fprintf(stderr, "emulated CUDA: %s (block %u, thread %u)\n", what, place.block.x, place.thread.x);
+    std::fprintf(stderr, "emulated CUDA: %s (block %u, thread %u)\n", what, place->block.x, place->thread.x);
     std::abort();
   }
 
@@ -222,11 +226,12 @@ class Scheduler {
   int next() {
     if (remaining_ == 0) return -1;
     const int threads = static_cast<int>(sequence_.size());
+    int at = position_;
     for (int i = 1; i <= threads; ++i) {
-      const int at = (position_ + i) % threads;
+      if (++at == threads) at = 0;
       Fiber& fiber = fibers_[sequence_[at]];
       if (fiber.state == State::kWaiting) {
-        place = fiber.place;
+        place = &fiber.place;
         if (fiber.ready()) fiber.state = State::kReady;
       }
       if (fiber.state == State::kInWarp && warps_[sequence_[at] / 32].generation != fiber.met) fiber.state = State::kReady;
@@ -235,14 +240,14 @@ class Scheduler {
         return sequence_[at];
       }
     }
-    place = fibers_[current_ < 0 ? 0 : current_].place;
+    place = &fibers_[current_ < 0 ? 0 : current_].place;
     die("deadlock: every thread that is left waits at a barrier, in a warp function or for an event");
   }
 
   void yield() {
     Fiber& from = fiber();
     const int to = next();
-    if (to == current_) return void(place = from.place);
+    if (to == current_) return void(place = &from.place);
     switch_stacks(&from.stack_pointer, &from.fake_stack, to);
   }
 
@@ -259,7 +264,7 @@ class Scheduler {
   // To a fiber, or back to the caller of run for -1. fake: null if the running fiber ends.
   void switch_stacks(void** save, void** fake, int to) {
     void* target = to < 0 ? main_ : fibers_[to].stack_pointer;
-    if (to >= 0) place = fibers_[to].place;
+    if (to >= 0) place = &fibers_[to].place;
     const int from = current_;
     current_ = to;
 #if defined(__SANITIZE_ADDRESS__)
@@ -368,11 +373,20 @@ void drain_all() {
   for (Stream* stream : streams) drain(stream, stream->queued);
 }
 
+// A lost device does nothing any more.
+void lose() {
+  lost = true;
+  for (Stream* stream : streams) {
+    stream->work.clear();
+    stream->done = stream->queued;
+  }
+}
+
 // Every call that can fail passes here first.
 cudaError_t enter() {
   if (lost) return last_error = cudaErrorLaunchFailure;
   if (++call_count == fail_at) {
-    if (failure == cudaErrorLaunchFailure) lost = true;
+    if (failure == cudaErrorLaunchFailure) lose();
     return last_error = failure;
   }
   return cudaSuccess;

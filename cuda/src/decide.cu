@@ -9,7 +9,7 @@ constexpr int kWarps = 8;
 
 // 1. Eight candidates to a warp. 2. Their dots. 3. The gate: the value, or 0.
 template <typename Gate>
-__global__ void __launch_bounds__(32 * kWarps) decide_kernel(Features features, Batch batch, Gate gate, Candidates candidates,
+__global__ void __launch_bounds__(32 * kWarps, 1) decide_kernel(Features features, Batch batch, Gate gate, Candidates candidates,
                                                             Failures* failures) {
   const int64_t first = 8 * (static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32);
   if (first >= candidates.total) return;
@@ -41,31 +41,6 @@ __global__ void __launch_bounds__(32 * kWarps) decide_kernel(Features features, 
   candidates.values[e] = isfinite(p) ? gate.value(p, j, row) : 0;
 }
 
-// As screen_canonical_kernel with one row, without a gate.
-__global__ void __launch_bounds__(32 * kWarps) dense_kernel(Features features, Batch batch, float* p, int64_t stride,
-                                                           Failures* failures) {
-  const int64_t warp = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
-  const int row = static_cast<int>(warp % batch.rows);
-  const int64_t first = warp / batch.rows * 8;
-  if (first >= features.count) return;
-  float4 sum[8];
-#pragma unroll
-  for (int k = 0; k < 8; ++k) sum[k] = make_float4(0, 0, 0, 0);
-  for (int64_t i = 0; i < features.pitch; i += kSlice) {
-    const float4 x = load4(batch.x + row * batch.pitch + i);
-#pragma unroll
-    for (int k = 0; k < 8; ++k) {
-      const int64_t clamped = first + k < features.count ? first + k : features.count - 1;
-      sum[k] = fma4(x, load4(features.rows + clamped * features.pitch + i), sum[k]);
-    }
-  }
-  const float product = finish_eight(sum);
-  const int64_t j = first + threadIdx.x % 32 / 4;
-  if (threadIdx.x % 4 != 0 || j >= features.count) return;
-  if (!isfinite(product)) report_overflow(failures, batch.first_row + row, j);
-  p[row * stride + j] = product;
-}
-
 __global__ void divide_kernel(float* coefficients, int64_t count, int64_t d_sae, const float* norm) {
   const int64_t at = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (at >= count) return;
@@ -84,12 +59,6 @@ void launch_decide(const Features& features, const Batch& batch, const Gate& gat
 
 template void launch_decide(const Features&, const Batch&, const EncodeGate&, const Candidates&, Failures*, cudaStream_t);
 template void launch_decide(const Features&, const Batch&, const ProjectGate&, const Candidates&, Failures*, cudaStream_t);
-
-void launch_dense(const Features& features, const Batch& batch, float* p, int64_t stride, Failures* failures,
-                  cudaStream_t stream) {
-  const int64_t warps = divide_up(features.count, 8) * batch.rows;
-  launch(dense_kernel, divide_up(warps, kWarps), 32 * kWarps, 0, stream, features, batch, p, stride, failures);
-}
 
 void launch_divide(float* coefficients, int64_t rows, int64_t d_sae, const float* norm, cudaStream_t stream) {
   launch(divide_kernel, divide_up(rows * d_sae, 256), 256, 0, stream, coefficients, rows * d_sae, d_sae, norm);

@@ -28,6 +28,8 @@ constexpr int64_t kFewestRows = 32;
 constexpr int64_t kMostFeatures = (int64_t{1} << 32) / kFewestRows - 1;
 // Scores that cuBLAS computes at a time: they are to stay in the second-level cache until the gate has read them.
 constexpr int64_t kScores = int64_t{1} << 22;
+// With more of a chunk's features candidates, whole tiles are decided: they load 12 vectors for 32 dots, single ones up to 16 for 8.
+constexpr double kDenseShare = 0.125;
 // Dense coefficients on their way to the host.
 constexpr int64_t kDense = int64_t{1} << 24;
 
@@ -209,6 +211,8 @@ Engine::Engine(int device, const sae_cuda_weights& weights, int threads, const c
   }
   check(cudaSetDevice(device), "choosing the device");
   require_memory(weights);
+  std::vector<float> cuts(static_cast<size_t>(d_sae_));  // before the lease, which waits for its copy even if a later call fails
+  for (int64_t j = 0; j < d_sae_; ++j) cuts[j] = cut(weights.threshold[j], weights.scale[j], weights.offset[j]);
   Lease lease(*this);
   Workspace& workspace = *lease;
   upload(encoder_, weights.w_enc, weights.d_in, "w_enc", workspace);
@@ -216,8 +220,6 @@ Engine::Engine(int device, const sae_cuda_weights& weights, int threads, const c
   decoder_norm_.reserve(d_sae_, "decoder norms");
   decoder_above_.reserve(d_sae_, "decoder norms");
   launch_norms(decoder_.rows.data(), decoder_.pitch, d_sae_, decoder_norm_.data(), decoder_above_.data(), workspace.stream);
-  std::vector<float> cuts(static_cast<size_t>(d_sae_));
-  for (int64_t j = 0; j < d_sae_; ++j) cuts[j] = cut(weights.threshold[j], weights.scale[j], weights.offset[j]);
   to_device(threshold_, weights.threshold, d_sae_, "thresholds", workspace.stream);
   to_device(scale_, weights.scale, d_sae_, "scales", workspace.stream);
   to_device(offset_, weights.offset, d_sae_, "offsets", workspace.stream);
@@ -255,22 +257,17 @@ void Engine::upload(Dictionary& dictionary, const float* rows, int64_t d, const 
   workspace.staging.upload(to, dictionary.pitch, rows, d, d_sae_, place_of(rows), stream);
   if (screen_ != Screen::kCanonical) dictionary.quantised.reserve(count, "bf16 weights");
   dictionary.bounds.reserve(d_sae_, "norms");
-  DeviceArray<unsigned long long> largest;
-  largest.reserve(1, "norms");
-  check(cudaMemsetAsync(largest.data(), 0, sizeof(unsigned long long), stream), "norms");
-  Failures* failures = &workspace.status.data()->failures;
-  launch_prepare_features(to, dictionary.pitch, d_sae_, dictionary.quantised.data(), dictionary.bounds.data(), largest.data(),
-                          failures, stream);
-  double norm = 0;
-  Failures failed;
-  check(cudaMemcpyAsync(&norm, largest.data(), sizeof(norm), cudaMemcpyDeviceToHost, stream), "norms");
-  check(cudaMemcpyAsync(&failed, failures, sizeof(failed), cudaMemcpyDeviceToHost, stream), "norms");
+  Status* status = workspace.status.data();
+  check(cudaMemsetAsync(&status->largest_norm, 0, sizeof(status->largest_norm), stream), "norms");
+  launch_prepare_features(to, dictionary.pitch, d_sae_, dictionary.quantised.data(), dictionary.bounds.data(),
+                          &status->largest_norm, &status->failures, stream);
+  check(cudaMemcpyAsync(workspace.host.data(), status, sizeof(Status), cudaMemcpyDeviceToHost, stream), "norms");
   workspace.stream.wait();
-  dictionary.largest_norm = norm;
+  std::memcpy(&dictionary.largest_norm, &workspace.host->largest_norm, sizeof(double));
+  const Failures& failed = workspace.host->failures;
   if (failed.input != ~0ull) {
     const int64_t j = row_of_input(failed), i = static_cast<int64_t>(failed.input & 0xffffff);
-    float value = 0;
-    to_host(rows + j * d + i, 1, &value);
+    const float value = rows[j * d + i];
     fail(SAE_INVALID_ARGUMENT, "%s of feature %lld must be finite, got %g at %lld", name, static_cast<long long>(j), value,
          static_cast<long long>(i));
   }
@@ -383,7 +380,11 @@ int64_t Engine::compact_chunk(const Features& features, const Batch& batch, cons
   into.reserve(before + total, before, stream);
   uint32_t* offsets = workspace.offsets.reserve(features.count + 1, "offsets");
   launch_list(mask, features.count, counts, sums, offsets, candidates, stream);
-  launch_decide(features, batch, gate, candidates, &status->failures, stream);
+  if (total > kDenseShare * static_cast<double>(features.count) * batch.rows) {
+    launch_decide_tiles(features, batch, gate, mask, offsets, candidates.values, &status->failures, stream);
+  } else {
+    launch_decide(features, batch, gate, candidates, &status->failures, stream);
+  }
   uint32_t* tally = workspace.tally.reserve(divide_up(features.count, kSegmentFeatures) * batch.rows, "tallies");
   uint32_t* row_counts = workspace.row_counts.reserve(batch.rows, "row counts");
   launch_place(offsets, features.count, candidates, batch.rows, first_row, tally, row_counts, into.row_offsets.data(),
@@ -444,7 +445,7 @@ void Engine::project_dense(const float* v, int64_t n, sae_readout readout, bool 
     const Batch batch = prepare(dictionary, source.take(chunk), row, source.rows(chunk), Screen::kCanonical, workspace);
     float* out = place == Place::kDevice ? coefficients + row * d_sae_ : workspace.out.reserve(part * d_sae_, "coefficients");
     if (cublas == nullptr) {
-      launch_dense(features(dictionary), batch, out, d_sae_, &workspace.status.data()->failures, workspace.stream);
+      launch_products(features(dictionary), batch, out, d_sae_, &workspace.status.data()->failures, workspace.stream);
     } else {
       const float one = 1, zero = 0;
       // Column-major: coefficients^T [d_sae, rows] = w^T [d_sae, d] v [d, rows].

@@ -17,10 +17,22 @@ void launch_prepare_features(const float* w, int64_t pitch, int64_t count, uint1
 // norm[j] = ||d_j||, canonical; above[j] a little more than 1 / norm[j], 0 where that is 0.
 void launch_norms(const float* w, int64_t pitch, int64_t count, float* norm, float* above, cudaStream_t stream);
 
-// ---- screens: each fills the mask with a superset of the active features
+// ---- canonical.cu
 
+// The exact mask: what is active, and what is not finite.
 template <typename Gate>
 void launch_screen_canonical(const Features& features, const Batch& batch, const Gate& gate, Mask mask, cudaStream_t stream);
+
+// launch_decide by tiles, for candidates that are dense: values[offsets[j] + rank of the row among feature j's candidates].
+template <typename Gate>
+void launch_decide_tiles(const Features& features, const Batch& batch, const Gate& gate, Mask mask, const uint32_t* offsets,
+                         float* values, Failures* failures, cudaStream_t stream);
+
+// p[r * stride + j] of all features and rows, without a gate.
+void launch_products(const Features& features, const Batch& batch, float* p, int64_t stride, Failures* failures,
+                     cudaStream_t stream);
+
+// ---- screens on tensor cores: each fills the mask with a superset of the active features
 
 template <typename Gate>
 void launch_screen_mma(const Features& features, const Batch& batch, const Gate& gate, Mask mask, cudaStream_t stream);
@@ -43,9 +55,6 @@ struct Candidates {
 template <typename Gate>
 void launch_decide(const Features& features, const Batch& batch, const Gate& gate, const Candidates& candidates,
                    Failures* failures, cudaStream_t stream);
-
-// p[r * stride + j] of all features and rows, without a gate.
-void launch_dense(const Features& features, const Batch& batch, float* p, int64_t stride, Failures* failures, cudaStream_t stream);
 
 // coefficients[r * d_sae + j] /= norm[j], 0 where that is 0.
 void launch_divide(float* coefficients, int64_t rows, int64_t d_sae, const float* norm, cudaStream_t stream);

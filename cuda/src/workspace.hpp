@@ -167,7 +167,8 @@ class Staging {
 // What the device tells the host in the middle and at the end of a call.
 struct Status {
   Failures failures;
-  uint32_t total;  // candidates of a chunk
+  unsigned long long largest_norm;  // of a dictionary's features, as the bits of a double
+  uint32_t total;                   // candidates of a chunk
 };
 
 struct Workspace {

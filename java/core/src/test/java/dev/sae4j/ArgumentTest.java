@@ -16,12 +16,22 @@ import org.bytedeco.javacpp.FloatPointer;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
+import org.junit.jupiter.params.ParameterizedClass;
+import org.junit.jupiter.params.provider.MethodSource;
 
 /** The three forms of arrays, chunks, and what is refused. */
+@ParameterizedClass
+@MethodSource("dev.sae4j.Devices#each")
 class ArgumentTest {
   private final TestSae sae = new TestSae(6, 5, 20);
-  private final SparseAutoencoder engine = sae.open(Device.cpu());
+  private final Device device;
+  private final SparseAutoencoder engine;
   private final SparseCodes codes = new SparseCodes();
+
+  ArgumentTest(Device device) {
+    this.device = device;
+    engine = sae.open(device);
+  }
 
   @AfterEach
   void close() {
@@ -166,15 +176,25 @@ class ArgumentTest {
   }
 
   @Test
+  void productsThatOverflowAreRefused() {
+    float[] x = new float[12];
+    Arrays.fill(x, 6, 12, 3e38f);
+    refused("the product of row 1 with feature ", () -> engine.encode(x, codes));
+    assertEquals(0, codes.rows());
+    refused("the product of row 0 with feature ", () -> engine.project(Arrays.copyOfRange(x, 6, 11), Projection.top(2), codes));
+    assertEquals(0, codes.rows());
+  }
+
+  @Test
   void badWeightsAreRefused() {
     sae.wDec[13] = Float.NaN;
-    refused("w_dec of feature 2 must be finite, got nan at 3", () -> sae.open(Device.cpu()).close());
+    refused("w_dec of feature 2 must be finite, got nan at 3", () -> sae.open(device).close());
     sae.wDec[13] = 0;
     sae.threshold[4] = Float.NaN;
-    refused("feature 4: threshold", () -> sae.open(Device.cpu()).close());
+    refused("feature 4: threshold", () -> sae.open(device).close());
     sae.threshold[4] = Float.POSITIVE_INFINITY;
-    sae.open(Device.cpu()).close();
+    sae.open(device).close();
     sae.bDec[1] = Float.NEGATIVE_INFINITY;
-    refused("b_dec must be finite", () -> sae.open(Device.cpu()).close());
+    refused("b_dec must be finite", () -> sae.open(device).close());
   }
 }

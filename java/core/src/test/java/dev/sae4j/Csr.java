@@ -2,6 +2,8 @@ package dev.sae4j;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 
+import java.util.Arrays;
+
 /** Codes as plain arrays, comparable to the bit. */
 record Csr(long[] rowOffsets, int[] indices, float[] values) {
   static Csr of(SparseCodes codes) {
@@ -12,6 +14,11 @@ record Csr(long[] rowOffsets, int[] indices, float[] values) {
     codes.indices().get(indices);
     codes.values().get(values);
     return new Csr(rowOffsets, indices, values);
+  }
+
+  Csr firstRows(int n) {
+    int end = (int) rowOffsets[n];
+    return new Csr(Arrays.copyOf(rowOffsets, n + 1), Arrays.copyOf(indices, end), Arrays.copyOf(values, end));
   }
 
   void assertSame(Csr other, String where) {

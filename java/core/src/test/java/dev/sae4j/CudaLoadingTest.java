@@ -6,8 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sae4j.internal.CudaPreset;
 import dev.sae4j.io.ChildJvm;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Assumptions;
@@ -80,13 +78,9 @@ class CudaLoadingTest {
     String missing = child("-Dsae4j.cuda.library=/nowhere/libsae4j_cuda.so", OnCuda.class);
     assertRefused(missing);
     assertTrue(missing.contains("reason: the CUDA backend cannot be loaded: /nowhere/libsae4j_cuda.so: "), missing);
-    Path other = Files.createTempFile("other", ".so");
-    try {
-      Files.writeString(other, "no library");
-      assertRefused(child("-Dsae4j.cuda.library=" + other, OnCuda.class));
-    } finally {
-      Files.delete(other);
-    }
+    String other = child("-Dsae4j.cuda.library=libm.so.6", OnCuda.class);
+    assertRefused(other);
+    assertTrue(other.contains("reason: libm.so.6 is not this version's CUDA backend: expected "), other);
   }
 
   @Test

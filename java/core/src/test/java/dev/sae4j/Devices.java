@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.Stream;
 
 /**
  * Every way in which an operation can run here: what tests go over. Beside the CPU the system property {@code sae4j.device} decides:
@@ -14,6 +15,7 @@ import java.util.List;
 final class Devices {
   private static final String WANTED = System.getProperty("sae4j.device", "cpu");
   private static final List<Device> CUDA = cuda();
+  private static final long EMULATED_CELLS = 2_000_000;
 
   private Devices() {}
 
@@ -31,11 +33,18 @@ final class Devices {
     return devices;
   }
 
-  /** As {@link #all()}, or less: of the emulation, which runs a GPU's threads one by one, only the default form. */
+  /**
+   * As many of n rows as a device can do in seconds: all, but on the emulation, which runs a GPU's threads one after another.
+   *
+   * @param cells multiply-adds a row, with d_in rounded up to 128
+   */
+  static int rows(Device device, int n, long cells) {
+    return device.isCpu() || !isEmulated() ? n : (int) Math.min(n, Math.max(1, EMULATED_CELLS / cells));
+  }
+
+  /** As {@link #all()}, with only the default form of the emulation. */
   static List<Device> fast() {
-    List<Device> devices = cpu();
-    CUDA.stream().limit(isEmulated() ? 1 : CUDA.size()).forEach(devices::add);
-    return devices;
+    return isEmulated() ? Stream.concat(cpu().stream(), CUDA.stream().limit(1)).toList() : all();
   }
 
   static boolean isEmulated() {

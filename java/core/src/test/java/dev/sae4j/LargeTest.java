@@ -28,13 +28,15 @@ class LargeTest {
         weights.scale().getPointer(FloatPointer.class, j).put(scale);
       }
       int[] last = {dSae - 1};
-      try (SparseAutoencoder sae = SparseAutoencoder.open(weights, Device.cpu());
-          SparseCodes codes = sae.encode(ones)) {
-        assertArrayEquals(last, Csr.of(codes).indices());
-        assertArrayEquals(new float[] {1100}, Csr.of(codes).values());
-        assertArrayEquals(new float[] {3300}, sae.decode(codes));
-        sae.project(ones, Projection.top(5).withReadout(Projection.Readout.ENCODER), codes);
-        assertArrayEquals(last, Csr.of(codes).indices());
+      for (Device device : Devices.isEmulated() ? List.of(Device.cpu()) : Devices.each()) { // emulated, it takes minutes
+        try (SparseAutoencoder sae = SparseAutoencoder.open(weights, device);
+            SparseCodes codes = sae.encode(ones)) {
+          assertArrayEquals(last, Csr.of(codes).indices(), device.toString());
+          assertArrayEquals(new float[] {1100}, Csr.of(codes).values(), device.toString());
+          assertArrayEquals(new float[] {3300}, sae.decode(codes), device.toString());
+          sae.project(ones, Projection.top(5).withReadout(Projection.Readout.ENCODER), codes);
+          assertArrayEquals(last, Csr.of(codes).indices(), device.toString());
+        }
       }
     }
   }

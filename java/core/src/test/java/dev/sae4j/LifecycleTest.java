@@ -23,14 +23,28 @@ import java.util.logging.LogRecord;
 import java.util.logging.Logger;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedClass;
+import org.junit.jupiter.params.provider.MethodSource;
 
 /** Closing, sharing, leaking, reusing. */
+@ParameterizedClass
+@MethodSource("dev.sae4j.Devices#each")
 class LifecycleTest {
   private final TestSae sae = new TestSae(48, 48, 300);
+  private final Device device;
+
+  LifecycleTest(Device device) {
+    this.device = device;
+  }
+
+  /** Rows for this many calls, or what the device can do of them in seconds. */
+  private int rows(int n, int calls) {
+    return Devices.rows(device, n, 300L * 128 * calls);
+  }
 
   @Test
   void closedObjectsRefuseAndCloseAgain() {
-    SparseAutoencoder engine = sae.open(Device.cpu());
+    SparseAutoencoder engine = sae.open(device);
     SparseCodes codes = engine.encode(sae.normal(48));
     codes.close();
     codes.close();
@@ -45,15 +59,15 @@ class LifecycleTest {
     weights.close();
     weights.close();
     assertThrows(IllegalStateException.class, weights::wEnc);
-    assertThrows(IllegalStateException.class, () -> SparseAutoencoder.open(weights, Device.cpu()));
+    assertThrows(IllegalStateException.class, () -> SparseAutoencoder.open(weights, device));
   }
 
   @Test
   void aModelKeepsItsWeightsAlive() {
     float[] x = sae.normal(3 * 48);
     SaeWeights weights = sae.weights();
-    try (SparseAutoencoder first = SparseAutoencoder.open(weights, Device.cpu());
-        SparseAutoencoder second = SparseAutoencoder.open(weights, Device.cpu().withThreads(1))) {
+    try (SparseAutoencoder first = SparseAutoencoder.open(weights, device);
+        SparseAutoencoder second = SparseAutoencoder.open(weights, device.withThreads(1))) {
       weights.close();
       first.close();
       try (SparseCodes codes = second.encode(x)) {
@@ -64,9 +78,10 @@ class LifecycleTest {
 
   @Test
   void closeWaitsForRunningCalls() throws Exception {
-    float[] x = sae.normal(1000 * 48);
+    int n = rows(1000, 10);
+    float[] x = sae.normal(n * 48);
     for (int trial = 0; trial < 5; trial++) {
-      SparseAutoencoder engine = sae.open(Device.cpu());
+      SparseAutoencoder engine = sae.open(device);
       ExecutorService pool = Executors.newFixedThreadPool(3);
       List<Future<?>> calls = new ArrayList<>();
       for (int t = 0; t < 3; t++) {
@@ -76,7 +91,7 @@ class LifecycleTest {
                   try (SparseCodes codes = new SparseCodes()) {
                     for (int i = 0; i < 50; i++) {
                       engine.encode(x, codes);
-                      assertEquals(1000, codes.rows());
+                      assertEquals(n, codes.rows());
                     }
                   } catch (IllegalStateException e) {
                     assertTrue(e.getMessage().contains("closed"), e.getMessage());
@@ -110,9 +125,9 @@ class LifecycleTest {
   }
 
   private void share(ExecutorService pool) throws Exception {
-    float[] x = sae.normal(100 * 48);
+    float[] x = sae.normal(rows(100, 50) * 48);
     Csr expected = new CanonicalSae(sae).encode(x);
-    try (SparseAutoencoder engine = sae.open(Device.cpu())) {
+    try (SparseAutoencoder engine = sae.open(device)) {
       List<Future<?>> calls = new ArrayList<>();
       for (int t = 0; t < 8; t++) {
         calls.add(
@@ -142,8 +157,8 @@ class LifecycleTest {
 
   @Test
   void codesBelongToOneThreadAtATime() throws Exception {
-    float[] x = sae.normal(4000 * 48);
-    try (SparseAutoencoder engine = sae.open(Device.cpu());
+    float[] x = sae.normal(rows(4000, 1) * 48);
+    try (SparseAutoencoder engine = sae.open(device);
         SparseCodes codes = new SparseCodes()) {
       boolean refused = false;
       for (int attempt = 0; attempt < 50 && !refused; attempt++) { // a call may be over before this thread looks
@@ -172,27 +187,28 @@ class LifecycleTest {
   }
 
   @Test
-  void codesUsedTenThousandTimesDoNotGrow() throws Exception {
+  void codesUsedManyTimesDoNotGrow() throws Exception {
     Path status = Path.of("/proc/self/status");
     Assumptions.assumeTrue(Files.exists(status), "needs /proc");
     FloatBuffer x = ByteBuffer.allocateDirect(4 * 48 * 4).order(ByteOrder.nativeOrder()).asFloatBuffer();
     x.put(sae.normal(4 * 48)).flip();
-    try (SparseAutoencoder engine = sae.open(Device.cpu());
+    try (SparseAutoencoder engine = sae.open(device);
         SparseCodes codes = new SparseCodes()) {
-      for (int i = 0; i < 2000; i++) {
+      int calls = device.isCpu() || !Devices.isEmulated() ? 10_000 : 500;
+      for (int i = 0; i < calls / 5; i++) {
         engine.encode(x, codes);
       }
       com.sun.management.ThreadMXBean threads = (com.sun.management.ThreadMXBean) ManagementFactory.getThreadMXBean();
       long self = Thread.currentThread().getId();
       long nativeBefore = residentKib(status);
       long heapBefore = threads.getThreadAllocatedBytes(self);
-      for (int i = 0; i < 10_000; i++) {
+      for (int i = 0; i < calls; i++) {
         engine.encode(x, codes);
       }
       long heap = threads.getThreadAllocatedBytes(self) - heapBefore;
       long grown = residentKib(status) - nativeBefore;
-      assertTrue(heap < 100_000, heap + " bytes on the heap for 10,000 calls");
-      assertTrue(grown < 8 << 10, grown + " KiB of resident memory for 10,000 calls");
+      assertTrue(heap < 10L * calls, heap + " bytes on the heap for " + calls + " calls");
+      assertTrue(grown < 8 << 10, grown + " KiB of resident memory for " + calls + " calls");
     }
   }
 
@@ -222,7 +238,7 @@ class LifecycleTest {
     logger.setUseParentHandlers(false);
     try {
       leak();
-      sae.open(Device.cpu()).close(); // closed properly: not reported
+      sae.open(device).close(); // closed properly: not reported
       for (int i = 0; i < 100 && lines.size() < 2; i++) {
         System.gc();
         Thread.sleep(20);
@@ -239,7 +255,7 @@ class LifecycleTest {
   }
 
   private void leak() {
-    SparseAutoencoder engine = sae.open(Device.cpu());
+    SparseAutoencoder engine = sae.open(device);
     SparseCodes codes = engine.encode(sae.normal(48));
     assertArrayEquals(new long[] {0, codes.nnz()}, Csr.of(codes).rowOffsets());
   }

@@ -31,7 +31,7 @@ class PursuitTest {
     for (boolean nonNegative : new boolean[] {false, true}) {
       Pursuit how = Pursuit.of(method, 9).withNonNegative(nonNegative).withPenalty(0.2);
       Csr expected = null;
-      for (Device device : Devices.all()) {
+      for (Device device : Devices.fast()) {
         try (SparseAutoencoder engine = sae.open(device);
             SparseCodes codes = engine.pursue(v, how)) {
           Csr got = Csr.of(codes);

@@ -16,6 +16,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -42,16 +43,26 @@ class JsonContractTest {
     JsonObject devices = Run.json("devices");
     assertFields(devices, "devices version");
     JsonObject cpu = null;
+    JsonObject cuda = null;
     for (JsonElement device : devices.getAsJsonArray("devices")) {
       assertFields(device, "name kind available reason detail screens");
       JsonObject entry = device.getAsJsonObject();
       assertEquals(entry.get("available").getAsBoolean(), entry.get("reason").isJsonNull());
       cpu = entry.get("kind").getAsString().equals("cpu") ? entry : cpu;
+      cuda = entry.get("name").getAsString().equals("cuda:0") ? entry : cuda;
       entry.getAsJsonArray("screens").forEach(screen -> assertFields(screen, "name default reason"));
     }
     assertTrue(cpu.get("available").getAsBoolean());
     assertEquals("cpu", cpu.get("name").getAsString());
     assertFalse(cpu.getAsJsonArray("screens").isEmpty());
+    assertEquals("cuda", cuda.get("kind").getAsString());
+    if (Run.HAS_CUDA) {
+      assertTrue(cuda.get("available").getAsBoolean(), cuda.toString());
+      assertFalse(cuda.get("detail").getAsString().isEmpty());
+      assertEquals("canonical", cuda.getAsJsonArray("screens").get(0).getAsJsonObject().get("name").getAsString());
+    } else {
+      assertTrue(cuda.getAsJsonArray("screens").isEmpty());
+    }
   }
 
   @Test
@@ -206,6 +217,23 @@ class JsonContractTest {
         Run.json("encode", "--sae", demo, "--in", x, "--out", other, "--threads", 3, "--screen", "canonical");
     assertEquals("canonical", canonical.get("screen").getAsString());
     assertEquals(-1, Files.mismatch(one, other));
+  }
+
+  @Test
+  void cudaGivesTheSameFile() throws IOException {
+    Assumptions.assumeTrue(Run.HAS_CUDA, "sae4j.device is cpu");
+    Path sae = TestFiles.reluSae(folder.resolve("relu"));
+    Path x = TestFiles.npy(folder.resolve("x.npy"), "(2, 2)", 3, 0, 0, 2);
+    Path one = folder.resolve("one.npz");
+    Path other = folder.resolve("other.npz");
+    JsonObject cpu = Run.json("encode", "--sae", sae, "--in", x, "--out", one, "--device", "cpu");
+    JsonObject cuda = Run.json("encode", "--sae", sae, "--in", x, "--out", other, "--device", "cuda", "--threads", 1);
+    assertEquals("cuda:0", cuda.get("device").getAsString());
+    assertTrue(cuda.get("nnz").getAsLong() > 0);
+    assertEquals(cpu.get("nnz"), cuda.get("nnz"));
+    assertEquals(-1, Files.mismatch(one, other));
+    String table = Run.of("devices").out();
+    assertTrue(table.contains("cuda:0") && table.contains("yes, by default"), table);
   }
 
   private static final String DECOMPOSITION =

@@ -10,6 +10,15 @@ import java.util.Arrays;
 
 /** One run of the command line in this JVM. */
 record Run(int exitCode, String out, String err) {
+  /** Whether there is a CUDA device for tests: a GPU, or the CUDA kernels on the host. */
+  static final boolean HAS_CUDA = !System.getProperty("sae4j.device", "cpu").equals("cpu");
+
+  static {
+    if (System.getProperty("sae4j.device", "cpu").equals("emulated")) {
+      System.setProperty("sae4j.cuda.library", System.getProperty("sae4j.test.emulated"));
+    }
+  }
+
   static Run of(Object... args) {
     StringWriter out = new StringWriter();
     StringWriter err = new StringWriter();
