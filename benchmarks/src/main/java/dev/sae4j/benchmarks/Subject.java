@@ -19,6 +19,7 @@ public class Subject {
   private static final int LEAST_ROWS = 1024;
   private static final int MOST_ROWS = 4096;
   private static final int SEED = 1;
+  private static final int CHECKED_ROWS = 64;
 
   /** d_in x d_sae: 768x24576, 2304x16384, 2304x65536, 4096x32768 are SAEs in wide use. */
   @Param("2304x16384")
@@ -52,8 +53,36 @@ public class Subject {
     planted = new Planted(dIn, dSae, usualL0(shape), rows(params.getParam("n")), SEED);
     sae = SparseAutoencoder.open(planted.weights, Device.of(device).withScreen(screen.equals("default") ? null : screen));
     x = Floats.of(memory, planted.x, (long) planted.rows * dIn);
+    if (!isOnCpu) {
+      requireTheCpusBits(Math.min(planted.rows, CHECKED_ROWS));
+    }
     Rates.giveBytes(4.0 * dIn * dSae); // the default: one reading of a matrix
     Machine.announce(sae);
+  }
+
+  /** What is fast and wrong is not measured: codes and reconstructions of n rows, in the memory that is measured, to the bit. */
+  private void requireTheCpusBits(int n) {
+    try (SparseAutoencoder cpu = SparseAutoencoder.open(planted.weights, Device.cpu());
+        SparseCodes expected = new SparseCodes();
+        SparseCodes got = new SparseCodes();
+        Floats xHat = Floats.allocate(memory, (long) n * dIn);
+        FloatPointer brought = new FloatPointer((long) n * dIn)) {
+      cpu.encode(planted.x, n, expected);
+      sae.encode(x.at(), n, got);
+      sae.decode(got, xHat.at());
+      Gpu.copy(xHat.at(), brought, 4L * n * dIn);
+      float[] reconstruction = new float[n * dIn];
+      brought.get(reconstruction);
+      boolean isSame =
+          expected.nnz() == got.nnz()
+              && expected.rowOffsets().asBuffer().equals(got.rowOffsets().asBuffer())
+              && expected.indices().asBuffer().equals(got.indices().asBuffer())
+              && expected.values().asBuffer().equals(got.values().asBuffer())
+              && Arrays.equals(cpu.decode(expected), reconstruction);
+      if (!isSame) {
+        throw new IllegalStateException(device + " gives other results than the CPU in the first " + n + " rows");
+      }
+    }
   }
 
   @TearDown
