@@ -58,6 +58,8 @@ enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDe
 enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrComputeCapabilityMinor = 76 };
+enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess, cudaDriverEntryPointSymbolNotFound };
+constexpr unsigned long long cudaEnableDefault = 0;
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
 
 struct cudaPointerAttributes {
@@ -80,9 +82,13 @@ using cudaEvent_t = emu::Event*;
 extern "C" {
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaSetDevice(int device);
+cudaError_t cudaGetDevice(int* device);
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
 cudaError_t cudaDriverGetVersion(int* version);
 cudaError_t cudaRuntimeGetVersion(int* version);
+cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned version, unsigned long long flags,
+                                             cudaDriverEntryPointQueryResult* result);
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 cudaError_t cudaMalloc(void** pointer, size_t bytes);
 cudaError_t cudaFree(void* pointer);
@@ -118,7 +124,8 @@ extern "C" {
 void emu_fail_call(int64_t call, int error);
 int64_t emu_calls();             // such calls since emu_fail_call
 int64_t emu_live_allocations();  // device and pinned memory, streams and events that were not freed
-void emu_set_order(uint64_t order);    // 0 threads ascend, 1 they descend, else they are shuffled by this seed
+// 0 threads ascend, 1 they descend, else they are shuffled by this seed; and asynchronous work is done at other times.
+void emu_set_order(uint64_t order);
 void emu_set_memory(int64_t bytes);    // the device's memory; as much as the host's by default
 void emu_scale_bounds(double factor);  // the screens' error bounds: 1 but in tests, which must see 0 lose features
 }

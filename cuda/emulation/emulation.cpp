@@ -12,7 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "cuda.h"
 #include "cuda_runtime.h"
+#include "ptx_emulation.hpp"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
@@ -58,7 +60,8 @@ namespace {
 
 constexpr size_t kStackBytes = 64 << 10;
 constexpr size_t kMostGiven = 128;
-constexpr size_t kSharedBytes = 228 << 10;
+constexpr size_t kSharedBytes = 227 << 10;
+constexpr int kMultiprocessors = 2;  // so few that persistent blocks get several tiles in small tests
 
 std::atomic<uint64_t> order{0};
 
@@ -79,6 +82,16 @@ struct Fiber {
   Place place;
   std::function<bool()> ready;
   std::deque<std::vector<Copy>> groups;  // of asynchronous copies; the last is open
+  std::deque<std::vector<std::function<void()>>> products;  // groups of a warpgroup's asynchronous ones; the last is open
+  bool may_multiply = false;             // fenced since it last waited for products
+};
+
+struct Barrier {
+  int arrivals = 0, missing = 0;  // threads a phase needs, and still needs
+  int64_t bytes = 0;              // announced and not come
+  uint64_t phase = 0;
+  bool is_published = false;      // to the copy engine
+  std::vector<std::function<void()>> copies;  // under way
 };
 
 struct Warp {
@@ -107,6 +120,8 @@ class Scheduler {
                                 t / (block.block_size.x * block.block_size.y));
       fiber.state = State::kReady;
       fiber.groups.assign(1, {});
+      fiber.products.assign(1, {});
+      fiber.may_multiply = false;
       start(fiber);
     }
     main_bottom_ = nullptr;
@@ -114,6 +129,10 @@ class Scheduler {
     position_ = -1;
     current_ = -1;
     switch_to_next(&main_);
+    for (const auto& [address, barrier] : barriers_) {
+      if (!barrier.copies.empty()) die("a block ended while a copy was under way to it");
+    }
+    barriers_.clear();
   }
 
   Fiber& fiber() { return fibers_[current_]; }
@@ -162,7 +181,61 @@ class Scheduler {
     return warp.pointers[generation];
   }
 
+  // ---- barriers in shared memory
+
+  void init_barrier(void* address, int arrivals) {
+    const auto [at, is_new] = barriers_.try_emplace(address);
+    if (!is_new) die("a barrier is initialised twice");
+    at->second.arrivals = at->second.missing = arrivals;
+  }
+  void publish_barriers() {
+    for (auto& [address, barrier] : barriers_) barrier.is_published = true;
+  }
+  void arrive(void* address, int64_t bytes) {
+    Barrier& at = barrier_at(address);
+    if (at.missing == 0) die("more threads arrive at a barrier than it counts");
+    at.bytes += bytes;
+    --at.missing;
+    end_phase(at);
+  }
+  void wait_barrier(void* address, uint32_t parity) {
+    Barrier& at = barrier_at(address);
+    wait([this, &at, parity] {
+      if ((at.phase & 1) == parity) complete_copies(at);  // as late as allowed: somebody waits
+      return (at.phase & 1) != parity;
+    });
+  }
+  void copy_to_barrier(void* address, int64_t bytes, std::function<void()> copy) {
+    Barrier& at = barrier_at(address);
+    if (!at.is_published) die("the copy engine does not see this barrier yet");
+    at.copies.push_back([&at, bytes, copy = std::move(copy)] {
+      copy();
+      at.bytes -= bytes;
+    });
+    if (order == 1 || coin()) complete_copies(at);
+  }
+
+  // ---- products of a warpgroup
+
+  void begin_products() { fiber().may_multiply = true; }
+  void multiply_async(std::function<void()> product) {
+    if (!fiber().may_multiply) die("a product's registers were not fenced");
+    fiber().products.back().push_back(std::move(product));
+    if (coin()) complete_products(0);
+  }
+  void commit_products() { fiber().products.emplace_back(); }
+  void wait_products(int pending) {
+    complete_products(pending + 1);
+    fiber().may_multiply = false;
+  }
+
+  [[noreturn]] static void die(const char* what) {
+    std::fprintf(stderr, "emulated CUDA: %s (block %u, thread %u)\n", what, place->block.x, place->thread.x);
+    std::abort();
+  }
+
   void finish() {
+    if (fiber().products.size() > 1 || !fiber().products.back().empty()) die("a thread ended before its products did");
     fiber().state = State::kDone;
     --remaining_;
     // Threads that have ended count as arrived, as on the device.
@@ -173,9 +246,40 @@ class Scheduler {
   void call_kernel() { (*kernel_)(); }
 
  private:
-  [[noreturn]] static void die(const char* what) {
-    std::fprintf(stderr, "emulated CUDA: %s (block %u, thread %u)\n", what, place->block.x, place->thread.x);
-    std::abort();
+  Barrier& barrier_at(void* address) {
+    const auto found = barriers_.find(address);
+    if (found == barriers_.end()) die("a barrier is used before it is initialised");
+    return found->second;
+  }
+  static void end_phase(Barrier& barrier) {
+    if (barrier.missing > 0 || barrier.bytes != 0) return;
+    barrier.missing = barrier.arrivals;
+    ++barrier.phase;
+  }
+  static void complete_copies(Barrier& barrier) {
+    if (barrier.copies.empty()) return;
+    for (const std::function<void()>& copy : barrier.copies) copy();
+    barrier.copies.clear();
+    end_phase(barrier);
+  }
+
+  // All but those of the last `but` groups, in their order.
+  void complete_products(size_t but) {
+    auto& products = fiber().products;
+    for (size_t group = 0; group + but < products.size(); ++group) {
+      for (const std::function<void()>& product : products[group]) product();
+      products[group].clear();
+    }
+    while (products.size() > but && products.size() > 1) products.pop_front();
+  }
+
+  // When asynchronous work is done, of all the times when it may be: in order 0 as late as possible; in order 1 too, but for copies
+  // to barriers, at once, so that one into a stage that is still read is seen; else by chance.
+  bool coin() {
+    const uint64_t value = order.load();
+    if (value < 2) return false;
+    coin_ = coin_ * 6364136223846793005u + value;
+    return (coin_ >> 40 & 1) != 0;
   }
 
   void prepare(int threads) {
@@ -295,6 +399,8 @@ class Scheduler {
   std::vector<Fiber> fibers_;
   std::vector<Warp> warps_;
   std::vector<int> sequence_;
+  std::map<void*, Barrier> barriers_;  // in shared memory, by their addresses
+  uint64_t coin_ = 0;
   const std::function<void()>* kernel_ = nullptr;
   char* shared_ = nullptr;
   int current_ = -1, position_ = -1, remaining_ = 0, at_barrier_ = 0;
@@ -328,6 +434,34 @@ void wait_copies(int pending) {
     for (const Copy& copy : groups.front()) std::memcpy(copy.to, copy.from, copy.bytes);
     groups.pop_front();
   }
+}
+
+void init_barrier(void* barrier, int arrivals) { scheduler.init_barrier(barrier, arrivals); }
+void publish_barriers() { scheduler.publish_barriers(); }
+void arrive(void* barrier, int64_t bytes) { scheduler.arrive(barrier, bytes); }
+void wait_barrier(void* barrier, uint32_t parity) { scheduler.wait_barrier(barrier, parity); }
+void begin_products() { scheduler.begin_products(); }
+void multiply_async(std::function<void()> product) { scheduler.multiply_async(std::move(product)); }
+void commit_products() { scheduler.commit_products(); }
+void wait_products(int pending) { scheduler.wait_products(pending); }
+void die(const char* what) { Scheduler::die(what); }
+
+// A line of the box is a line of shared memory; of its address the swizzle permutes bits 4 and up by bits 7 and up.
+void copy_tile(char* tile, const CUtensorMap& map, int column, int row, void* barrier) {
+  if ((tile - scheduler.shared()) % 128 != 0) die("a tile is not aligned to 128 bytes");
+  const int64_t line = map.box_columns * 2;
+  scheduler.copy_to_barrier(barrier, line * map.box_rows, [=] {
+    for (int64_t r = 0; r < map.box_rows; ++r) {
+      for (int64_t c = 0; c < map.box_columns; ++c) {
+        const bool is_inside = row >= 0 && row + r < static_cast<int64_t>(map.count) && column >= 0 &&
+                               column + c < static_cast<int64_t>(map.columns);
+        const uint32_t to = static_cast<uint32_t>(tile - scheduler.shared() + r * line + c * 2);
+        uint16_t value = 0;
+        if (is_inside) std::memcpy(&value, map.rows + (row + r) * map.pitch_bytes + (column + c) * 2, 2);
+        std::memcpy(scheduler.shared() + swizzled(to, map.swizzle), &value, 2);
+      }
+    }
+  });
 }
 
 // ---- streams: work waits until somebody needs it
@@ -471,9 +605,41 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {};
   std::snprintf(properties->name, sizeof(properties->name), "emulated on the host");
   properties->major = 9;
-  properties->multiProcessorCount = 4;
+  properties->multiProcessorCount = kMultiprocessors;
   size_t free;
   return cudaMemGetInfo(&free, &properties->totalGlobalMem);
+}
+cudaError_t cudaGetDevice(int* index) {
+  *index = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  if (attribute != cudaDevAttrMultiProcessorCount) return last_error = cudaErrorInvalidValue;
+  *value = kMultiprocessors;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned, unsigned long long,
+                                             cudaDriverEntryPointQueryResult* result) {
+  std::lock_guard<std::recursive_mutex> lock(device);
+  if (const cudaError_t error = enter()) return error;
+  const bool is_known = std::strcmp(name, "cuTensorMapEncodeTiled") == 0;
+  *function = is_known ? reinterpret_cast<void*>(&cuTensorMapEncodeTiled) : nullptr;
+  *result = is_known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  return cudaSuccess;
+}
+CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* address,
+                                const cuuint64_t* sizes, const cuuint64_t* strides, const cuuint32_t* box,
+                                const cuuint32_t* element_strides, CUtensorMapInterleave, CUtensorMapSwizzle swizzle,
+                                CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+  const uint64_t longest_line = swizzle == CU_TENSOR_MAP_SWIZZLE_NONE ? 512 : uint64_t{16} << swizzle;
+  if (type != CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 || rank != 2 || element_strides[0] != 1 || element_strides[1] != 1 ||
+      reinterpret_cast<uintptr_t>(address) % 16 != 0 || strides[0] % 16 != 0 || strides[0] >= uint64_t{1} << 40 ||
+      box[0] == 0 || box[0] > 256 || box[1] == 0 || box[1] > 256 || box[0] * 2 % 16 != 0 || box[0] * 2 > longest_line ||
+      sizes[0] == 0 || sizes[0] > uint64_t{1} << 32 || sizes[1] == 0 || sizes[1] > uint64_t{1} << 32) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  *map = {static_cast<const char*>(address), sizes[0], sizes[1], strides[0], box[0], box[1], swizzle};
+  return CUDA_SUCCESS;
 }
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = 13000;

@@ -10,7 +10,7 @@ constexpr int kThreads = 128;
 constexpr int kAhead = 8;
 
 __global__ void __launch_bounds__(kThreads) decode_kernel(Csr csr, int64_t first_row, int64_t blocks_a_row, const float* w_dec,
-                                                         int64_t pitch, int64_t d, const float* bias, float* x_hat) {
+                                                         int64_t pitch, int64_t d, const float* bias, bool aligned, float* x_hat) {
   const int64_t row = blockIdx.x / blocks_a_row;
   const int64_t i = 4 * (blockIdx.x % blocks_a_row * kThreads + threadIdx.x);
   if (i >= d) return;
@@ -31,11 +31,19 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(Csr csr, int64_t first
       sum = fma4(make_float4(value[a], value[a], value[a], value[a]), feature[a], sum);
     }
   }
-  const float all[4] = {sum.x, sum.y, sum.z, sum.w};
-  float* out = x_hat + row * d + i;
+  float all[4] = {sum.x, sum.y, sum.z, sum.w};
 #pragma unroll
   for (int c = 0; c < 4; ++c) {
-    if (i + c < d) out[c] = bias == nullptr ? all[c] : all[c] + bias[i + c];
+    if (bias != nullptr && i + c < d) all[c] += bias[i + c];
+  }
+  float* out = x_hat + row * d + i;
+  if (aligned) {
+    *reinterpret_cast<float4*>(out) = make_float4(all[0], all[1], all[2], all[3]);
+    return;
+  }
+#pragma unroll
+  for (int c = 0; c < 4; ++c) {
+    if (i + c < d) out[c] = all[c];
   }
 }
 
@@ -44,7 +52,9 @@ __global__ void __launch_bounds__(kThreads) decode_kernel(Csr csr, int64_t first
 void launch_decode(const Csr& csr, int64_t first_row, int64_t rows, const float* w_dec, int64_t pitch, int64_t d, const float* bias,
                    float* x_hat, cudaStream_t stream) {
   const int64_t blocks_a_row = divide_up(d, 4 * kThreads);
-  launch(decode_kernel, rows * blocks_a_row, kThreads, 0, stream, csr, first_row, blocks_a_row, w_dec, pitch, d, bias, x_hat);
+  const bool aligned = d % 4 == 0 && reinterpret_cast<uintptr_t>(x_hat) % 16 == 0;
+  launch(decode_kernel, rows * blocks_a_row, kThreads, 0, stream, csr, first_row, blocks_a_row, w_dec, pitch, d, bias, aligned,
+         x_hat);
 }
 
 }  // namespace sae::cuda

@@ -201,7 +201,7 @@ Engine::Engine(int device, const sae_cuda_weights& weights, int threads, const c
     int found = 0;
     while (found < kScreenCount && std::strcmp(screen, screen_name(static_cast<Screen>(found))) != 0) ++found;
     if (found == kScreenCount) {
-      fail(SAE_INVALID_ARGUMENT, "screen must be canonical, cublas-bf16 or mma-bf16 on CUDA, got \"%s\"", screen);
+      fail(SAE_INVALID_ARGUMENT, "screen must be canonical, cublas-bf16, mma-bf16 or wgmma-bf16 on CUDA, got \"%s\"", screen);
     }
     screen_ = static_cast<Screen>(found);
     if (!probing) {
@@ -339,6 +339,8 @@ void Engine::screen_chunk(const Features& features, const Batch& batch, const Ga
     launch_screen_canonical(features, batch, gate, mask, workspace.stream);
   } else if (screen == Screen::kMma) {
     launch_screen_mma(features, batch, gate, mask, workspace.stream);
+  } else if (screen == Screen::kWgmma) {
+    launch_screen_wgmma(features, batch, gate, mask, workspace.stream);
   } else {
     const Cublas& cublas = blas(workspace);
     const float one = 1, zero = 0;

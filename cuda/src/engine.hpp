@@ -11,8 +11,8 @@
 
 namespace sae::cuda {
 
-enum class Screen { kCanonical, kCublas, kMma };
-constexpr int kScreenCount = 3;
+enum class Screen { kCanonical, kCublas, kMma, kWgmma };
+constexpr int kScreenCount = 4;
 
 const char* screen_name(Screen screen);
 // "" if the screen serves on this device, else why it does not. Probes it the first time.

@@ -1,6 +1,7 @@
 #pragma once
 // Which thread holds what in a tensor-core product, and where a tile's bytes lie in shared memory: index arithmetic alone, the same
-// on the host, where tests compare it with the layouts of the PTX manual (mma.m16n8k16, ldmatrix).
+// on the host, where tests compare it with the layouts of the PTX manual (mma.m16n8k16, ldmatrix, wgmma.m64nNk16 and
+// its matrix descriptor).
 #include <cstdint>
 
 #include "bound.hpp"
@@ -31,6 +32,19 @@ SAE_HOST_DEVICE constexpr Element b_address(int lane) { return {lane % 8 + 8 * (
 
 // A tile's line is 64 bf16 of one row, 128 bytes: all banks once. Its eight 16-byte pieces are permuted by the row, so that the eight
 // rows that ldmatrix reads at a time lie in different banks. Byte offset of element k of a row:
+// (This is also the 128-byte swizzle of the bulk copies and of wgmma, for tiles that are aligned to 1024 bytes.)
 SAE_HOST_DEVICE constexpr int tile_offset(int row, int k) { return row * 128 + ((k / 8 ^ row % 8) * 16) + k % 8 * 2; }
+
+// Where wgmma finds an operand [rows, 16 k] in such a tile. The swizzle is of address bits, so a later k is 2 bytes on, whatever
+// the row. In units of 16 bytes: bits 0-13 the address, 16-29 the leading offset (unused in a swizzled operand whose k lie in one
+// line: 1 by convention), 32-45 the stride between groups of eight rows. Bits 62-63: 1, the swizzle of 128 bytes.
+SAE_HOST_DEVICE constexpr uint64_t matrix_descriptor(uint32_t shared_address) {
+  return (shared_address & 0x3ffff) >> 4 | uint64_t{1} << 16 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
+}
+
+// wgmma's D [64 features, N rows], float: element [n][i] of a thread of the warpgroup is C's element i of tile n of its warp.
+SAE_HOST_DEVICE constexpr Element d_element(int thread, int n, int i) {
+  return {16 * (thread / 32) + c_element(thread % 32, i).row, 8 * n + c_element(thread % 32, i).column};
+}
 
 }  // namespace sae::cuda

@@ -37,6 +37,10 @@ void launch_products(const Features& features, const Batch& batch, float* p, int
 template <typename Gate>
 void launch_screen_mma(const Features& features, const Batch& batch, const Gate& gate, Mask mask, cudaStream_t stream);
 
+// For compute capability 9.0 and no other.
+template <typename Gate>
+void launch_screen_wgmma(const Features& features, const Batch& batch, const Gate& gate, Mask mask, cudaStream_t stream);
+
 // Scores [features, rows of the mask], row-major, as another library computed them, of features first .. first + count - 1.
 template <typename Gate>
 void launch_screen_scores(const float* scores, const Features& features, int64_t first, int64_t count, const Batch& batch,

@@ -4,10 +4,9 @@
 // A block takes 128 features x 256 rows, its eight warps 64 x 64 each. Neighbouring blocks share the features.
 //   1. Three stages of tiles [128 + 256 rows, 64 k] travel into shared memory by cp.async, pieces permuted against bank conflicts.
 //   2. While two are on their way, each warp multiplies the third: ldmatrix, then 32 products of 16 x 8 x 16 for each 16 k.
-//   3. Each score against its bound and gate: a bit. The four lanes that share a feature join their bits into its words.
-#include "fragments.hpp"
-#include "kernels.cuh"
+//   3. Each score against its bound and gate: a bit of the mask (screen_mark.cuh).
 #include "ptx.cuh"
+#include "screen_mark.cuh"
 
 namespace sae::cuda {
 namespace {
@@ -96,30 +95,7 @@ __global__ void __launch_bounds__(kThreads) screen_mma_kernel(Features features,
   // 3. Decide which may be active.
 #pragma unroll
   for (int m = 0; m < kFeatureTiles; ++m) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int64_t j = first_feature + warp_feature + 16 * m + c_element(lane, 2 * half).row;
-      const int64_t clamped = j < features.count ? j : features.count - 1;
-      const FeatureBound bound = features.bounds[clamped];
-      uint32_t words[2] = {0, 0};
-#pragma unroll
-      for (int n = 0; n < kRowTiles; ++n) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const int in_warp = 8 * n + c_element(lane, i).column;
-          const int r = first_row + warp_row + in_warp;
-          if (r < batch.rows && gate.may_be_active(sum[m][n][2 * half + i], bound_of(batch.bounds[r], bound), clamped, r)) {
-            words[n / 4] |= 1u << (in_warp % 32);
-          }
-        }
-      }
-#pragma unroll
-      for (int w = 0; w < 2; ++w) {
-        words[w] |= __shfl_xor_sync(kAllLanes, words[w], 1);
-        words[w] |= __shfl_xor_sync(kAllLanes, words[w], 2);
-        if (lane % 4 == w && j < features.count) mask.bits[j * mask.words + (first_row + warp_row) / 32 + w] = words[w];
-      }
-    }
+    mark_candidates(sum[m], first_feature + warp_feature + 16 * m, first_row + warp_row, features, batch, gate, mask);
   }
 }
 

@@ -22,6 +22,7 @@ const NamedScreen kScreens[kScreenCount] = {
     {"canonical", ""},
     {"cublas-bf16", "cuBLAS's bf16 product missed a planted feature: its error exceeds the bound on this device"},
     {"mma-bf16", "mma.sync missed a planted feature: its error exceeds the bound on this device"},
+    {"wgmma-bf16", "wgmma missed a planted feature: its error exceeds the bound on this device"},
 };
 
 // What was measured to be fastest, by architecture. Nothing was measured yet, so no screen is a default anywhere.
@@ -60,11 +61,20 @@ bool names_planted_features(int device, Screen screen) {
   return active(screen) == active(Screen::kCanonical);
 }
 
+// wgmma is an instruction of this one architecture: not of those before it, and not of those after.
+std::string wgmma_reason(int device) {
+  cudaDeviceProp properties;
+  check(cudaGetDeviceProperties(&properties, device), "reading the device's properties");
+  if (architecture_of(properties) == 90) return "";
+  return "wgmma needs compute capability 9.0, got " + std::to_string(properties.major) + "." + std::to_string(properties.minor);
+}
+
 std::string probe(int device, Screen screen) {
   if (screen == Screen::kCanonical) return "";
   try {
     std::string reason;
     if (screen == Screen::kCublas && load_cublas(&reason) == nullptr) return reason;
+    if (screen == Screen::kWgmma && !(reason = wgmma_reason(device)).empty()) return reason;
     return names_planted_features(device, screen) ? "" : kScreens[static_cast<int>(screen)].dropped;
   } catch (const std::exception& e) {
     return std::string("its probe failed: ") + e.what();

@@ -23,7 +23,7 @@ constexpr int64_t kStep = 2;
 #else
 constexpr int64_t kStep = 1;
 #endif
-const char* const kScreens[] = {"canonical", "cublas-bf16", "mma-bf16"};
+const char* const kScreens[] = {"canonical", "cublas-bf16", "mma-bf16", "wgmma-bf16"};
 
 // A function of the emulation.
 template <typename Function>
@@ -316,7 +316,7 @@ TEST(a_tensor_core_screen_without_its_bound_loses_planted_features) {
   }
   cpu = sae.open(2, "canonical");
   CHECK(sae_encode(cpu, x.data(), n, expected) == SAE_OK, "%s", sae_last_error());
-  for (const char* screen : {"cublas-bf16", "mma-bf16"}) {
+  for (const char* screen : {"cublas-bf16", "mma-bf16", "wgmma-bf16"}) {
     sae_model* cuda = open(sae, screen);
     CHECK(sae_encode(cuda, x.data(), n, got) == SAE_OK, "%s", sae_last_error());
     CHECK(sae_codes_nnz(got) == sae_codes_nnz(expected), "%s lost features with its bound", screen);
