@@ -52,7 +52,7 @@ public class DecodeBenchmark extends Measured {
     public void encode(Subject s) {
       batches =
           Arrays.stream(s.batches(s.x.at(), s.planted.rows, n)).map(x -> new Batch(s, x, n)).toArray(Batch[]::new);
-      out = Floats.allocate(s.memory, (long) n * s.dIn);
+      out = Floats.allocate(s.cuda, s.memory, (long) n * s.dIn);
       xHat = out.at();
       double nnz = Arrays.stream(batches).mapToLong(batch -> batch.codes.nnz()).average().orElseThrow();
       Rates.giveBytes(nnz * 4 * s.dIn);

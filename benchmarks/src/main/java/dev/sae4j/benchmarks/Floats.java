@@ -3,24 +3,27 @@ package dev.sae4j.benchmarks;
 import java.util.function.Consumer;
 import org.bytedeco.javacpp.FloatPointer;
 
-/** Floats in one of the places that a call can take them from: {@code host}, {@code pinned} (page-locked) or {@code device}. */
+/**
+ * Floats in one of the places that a call can take them from: {@code host}, {@code pinned} (page-locked) or {@code device}. On the
+ * host they need no CUDA, which may be null.
+ */
 record Floats(FloatPointer at, Consumer<FloatPointer> release) implements AutoCloseable {
-  static Floats allocate(String memory, long count) {
+  static Floats allocate(Cuda cuda, String memory, long count) {
     return switch (memory) {
       case "host" -> new Floats(new FloatPointer(count), FloatPointer::close);
-      case "pinned" -> new Floats(Gpu.allocatePinned(count), Gpu::freePinned);
-      case "device" -> new Floats(Gpu.allocate(count), Gpu::free);
+      case "pinned" -> new Floats(cuda.allocatePinned(count), cuda::freePinned);
+      case "device" -> new Floats(cuda.allocate(count), cuda::free);
       default -> throw new IllegalArgumentException("memory must be host, pinned or device, got " + memory);
     };
   }
 
   /** A copy of an array of the host; the array itself where that serves. */
-  static Floats of(String memory, FloatPointer array, long count) {
+  static Floats of(Cuda cuda, String memory, FloatPointer array, long count) {
     if (memory.equals("host")) {
       return new Floats(array, lent -> {});
     }
-    Floats copy = allocate(memory, count);
-    Gpu.copy(array, copy.at, 4 * count);
+    Floats copy = allocate(cuda, memory, count);
+    cuda.copy(array, copy.at, count);
     return copy;
   }
 

@@ -2,6 +2,7 @@ package dev.sae4j.benchmarks;
 
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
+import org.bytedeco.cuda.global.cublas;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.ShortPointer;
 import org.openjdk.jmh.annotations.Benchmark;
@@ -11,7 +12,7 @@ import org.openjdk.jmh.annotations.Setup;
 import org.openjdk.jmh.annotations.State;
 import org.openjdk.jmh.annotations.TearDown;
 
-/** What a GPU allows at best: plain copies and plain products of the shapes of the other benchmarks, by CUDA's own libraries. */
+/** What a GPU allows at best: plain copies, and products of the other benchmarks' shapes, by CUDA's own libraries. */
 public class GpuRoofsBenchmark extends Measured {
   @State(Scope.Benchmark)
   public static class Copy {
@@ -20,17 +21,18 @@ public class GpuRoofsBenchmark extends Measured {
     @Param("cuda")
     public String device;
 
+    Cuda cuda;
     FloatPointer from;
     FloatPointer to;
 
     @Setup
     public void allocate() {
-      Machine.prepare(device);
-      from = Gpu.allocate(COUNT);
-      to = Gpu.allocate(COUNT);
+      cuda = Machine.prepare(device);
+      from = cuda.allocate(COUNT);
+      to = cuda.allocate(COUNT);
       try (FloatPointer some = normal(1 << 20)) {
         for (long start = 0; start < COUNT; start += 1 << 20) {
-          Gpu.copy(some, from.getPointer(start), 4 << 20);
+          cuda.copy(some, from.getPointer(start), 1 << 20);
         }
       }
       Rates.giveBytes(2 * 4.0 * COUNT); // read and written
@@ -38,8 +40,9 @@ public class GpuRoofsBenchmark extends Measured {
 
     @TearDown
     public void free() {
-      Gpu.free(from);
-      Gpu.free(to);
+      cuda.free(from);
+      cuda.free(to);
+      cuda.close();
     }
   }
 
@@ -55,6 +58,7 @@ public class GpuRoofsBenchmark extends Measured {
     @Param({"1", "1024", "8192"})
     public int n;
 
+    Cuda cuda;
     long count;
     FloatPointer pageable;
     FloatPointer pinned;
@@ -62,20 +66,21 @@ public class GpuRoofsBenchmark extends Measured {
 
     @Setup
     public void allocate() {
-      Machine.prepare(device);
+      cuda = Machine.prepare(device);
       count = (long) n * Subject.sizes(shape)[0];
       pageable = normal(count);
-      pinned = Gpu.allocatePinned(count);
-      x = Gpu.allocate(count);
-      Gpu.copy(pageable, pinned, 4 * count);
+      pinned = cuda.allocatePinned(count);
+      x = cuda.allocate(count);
+      cuda.copy(pageable, pinned, count);
       Rates.giveBytes(4.0 * count);
     }
 
     @TearDown
     public void free() {
       pageable.close();
-      Gpu.freePinned(pinned);
-      Gpu.free(x);
+      cuda.freePinned(pinned);
+      cuda.free(x);
+      cuda.close();
     }
   }
 
@@ -96,48 +101,47 @@ public class GpuRoofsBenchmark extends Measured {
     FloatPointer x;
     FloatPointer w;
     FloatPointer scores;
-    FloatPointer x16; // two bfloat16 in each float's place, as the other two
+    FloatPointer x16; // two bfloat16 in each float's place, as in the other two
     FloatPointer w16;
     FloatPointer scores16;
-    Gpu.Products products;
+    Cuda cuda;
 
     @Setup
     public void allocate() {
-      Machine.prepare(device);
+      cuda = Machine.prepare(device);
       d = Subject.sizes(shape)[0];
       m = Subject.sizes(shape)[1];
-      products = new Gpu.Products();
       x = onDevice((long) n * d);
       w = onDevice((long) m * d);
-      scores = Gpu.allocate((long) n * m);
+      scores = cuda.allocate((long) n * m);
       x16 = onDevice16((long) n * d);
       w16 = onDevice16((long) m * d);
-      scores16 = Gpu.allocate((long) n * m);
+      scores16 = cuda.allocate(((long) n * m + 1) / 2);
       Rates.giveFlop(2.0 * n * m * d);
     }
 
-    private static FloatPointer onDevice(long count) {
-      FloatPointer array = Gpu.allocate(count);
+    private FloatPointer onDevice(long count) {
+      FloatPointer array = cuda.allocate(count);
       try (FloatPointer drawn = normal(count)) {
-        Gpu.copy(drawn, array, 4 * count);
+        cuda.copy(drawn, array, count);
       }
       return array;
     }
 
-    private static FloatPointer onDevice16(long count) {
-      FloatPointer array = Gpu.allocate(count);
-      try (ShortPointer rounded = normal16(count)) {
-        Gpu.copy(rounded, array, 2 * count);
+    private FloatPointer onDevice16(long count) {
+      FloatPointer array = cuda.allocate((count + 1) / 2);
+      try (ShortPointer rounded = normal16(count + count % 2)) {
+        cuda.copy(rounded, array, (count + 1) / 2);
       }
       return array;
     }
 
     @TearDown
     public void free() {
-      products.close();
       for (FloatPointer array : new FloatPointer[] {x, w, scores, x16, w16, scores16}) {
-        Gpu.free(array);
+        cuda.free(array);
       }
+      cuda.close();
     }
   }
 
@@ -187,32 +191,33 @@ public class GpuRoofsBenchmark extends Measured {
   /** Within device memory. */
   @Benchmark
   public FloatPointer deviceCopy(Copy c) {
-    Gpu.copy(c.from, c.to, 4 * Copy.COUNT);
+    c.cuda.copy(c.from, c.to, Copy.COUNT);
     return c.to;
   }
 
   @Benchmark
   public FloatPointer copyInPinned(Rows r) {
-    Gpu.copy(r.pinned, r.x, 4 * r.count);
+    r.cuda.copy(r.pinned, r.x, r.count);
     return r.x;
   }
 
   @Benchmark
   public FloatPointer copyInPageable(Rows r) {
-    Gpu.copy(r.pageable, r.x, 4 * r.count);
+    r.cuda.copy(r.pageable, r.x, r.count);
     return r.x;
   }
 
   @Benchmark
   public FloatPointer gemmBf16(Product p) {
-    p.products.bf16(p.x16, p.n, p.w16, p.m, p.d, p.scores16);
+    p.cuda.gemmBf16(p.x16, p.n, p.w16, p.m, p.d, p.scores16);
+    p.cuda.await();
     return p.scores16;
   }
 
   /** The plain way in float32: all scores, then one reading of them, the least that a comparison with thresholds does. */
   @Benchmark
   public float sgemmAndRead(Product p) {
-    p.products.float32(p.x, p.n, p.w, p.m, p.d, p.scores);
-    return p.products.read(p.scores, Math.multiplyExact(p.n, p.m));
+    p.cuda.sgemm(p.x, p.n, p.w, p.m, p.d, p.scores, cublas.CUBLAS_DEFAULT_MATH);
+    return p.cuda.read(p.scores, Math.multiplyExact(p.n, p.m));
   }
 }

@@ -25,16 +25,17 @@ final class Machine {
     openblas_nolapack.blas_set_num_threads(THREADS);
   }
 
-  /** As {@link #prepare()}, and for a GPU: the presets of CUDA, on that device. */
-  static void prepare(String device) {
+  /** As {@link #prepare()}; gives a GPU's memory and cuBLAS to the calling thread, null on the CPU. */
+  static Cuda prepare(String name) {
     prepare();
-    if (!Device.of(device).isCpu()) {
-      String reason = Device.of(device).reason();
-      if (reason != null) {
-        throw new IllegalStateException("device " + device + " cannot be measured here: " + reason);
-      }
-      Gpu.use(Integer.parseInt(Device.of(device).name().substring("cuda:".length())));
+    Device device = Device.of(name);
+    if (device.isCpu()) {
+      return null;
     }
+    if (!device.isAvailable()) {
+      throw new IllegalStateException("device " + device.name() + " cannot be measured here: " + device.reason());
+    }
+    return new Cuda(Integer.parseInt(device.name().substring("cuda:".length())));
   }
 
   /** Once a trial, on a line of its own. */

@@ -40,7 +40,7 @@ public class ProjectBenchmark extends Measured {
         }
         Planted.row(differences, i, s.dIn).put(a);
       }
-      all = Floats.of(s.memory, differences, (long) rows * s.dIn);
+      all = Floats.of(s.cuda, s.memory, differences, (long) rows * s.dIn);
       v = s.batches(all.at(), rows, n);
       codes = new SparseCodes();
       s.giveRate(n);
@@ -64,7 +64,7 @@ public class ProjectBenchmark extends Measured {
 
     @Setup
     public void allocate(Subject s, Directions d) {
-      coefficients = Floats.allocate(s.memory, (long) d.n * s.dSae);
+      coefficients = Floats.allocate(s.cuda, s.memory, (long) d.n * s.dSae);
     }
 
     @TearDown

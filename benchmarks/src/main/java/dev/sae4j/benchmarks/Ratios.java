@@ -18,7 +18,8 @@ import java.util.function.ToDoubleFunction;
 public final class Ratios {
   /** One result of JMH. Parameters are null where the benchmark has none; rate and bytes NaN without their profilers. */
   private record Measurement(
-      String group, String name, String shape, String n, Place on, double nanos, double errorShare, double rate, String unit, double bytes) {}
+      String group, String name, String shape, String n, Place on, double nanos, double errorShare, double rate, String unit,
+      double bytes) {}
 
   private record Place(String device, String memory, String screen) {
     boolean isGpu() {

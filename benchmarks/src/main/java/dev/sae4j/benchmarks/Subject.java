@@ -38,6 +38,7 @@ public class Subject {
   public String memory;
 
   boolean isOnCpu;
+  Cuda cuda; // null on the CPU
   int dIn;
   int dSae;
   Planted planted;
@@ -46,13 +47,14 @@ public class Subject {
 
   @Setup
   public void open(BenchmarkParams params) {
-    Machine.prepare(device);
+    cuda = Machine.prepare(device);
     isOnCpu = Device.of(device).isCpu();
     dIn = sizes(shape)[0];
     dSae = sizes(shape)[1];
     planted = new Planted(dIn, dSae, usualL0(shape), rows(params.getParam("n")), SEED);
-    sae = SparseAutoencoder.open(planted.weights, Device.of(device).withScreen(screen.equals("default") ? null : screen));
-    x = Floats.of(memory, planted.x, (long) planted.rows * dIn);
+    Device where = Device.of(device).withScreen(screen.equals("default") ? null : screen);
+    sae = SparseAutoencoder.open(planted.weights, where);
+    x = Floats.of(cuda, memory, planted.x, (long) planted.rows * dIn);
     if (!isOnCpu) {
       requireTheCpusBits(Math.min(planted.rows, CHECKED_ROWS));
     }
@@ -60,17 +62,17 @@ public class Subject {
     Machine.announce(sae);
   }
 
-  /** What is fast and wrong is not measured: codes and reconstructions of n rows, in the memory that is measured, to the bit. */
+  /** What is fast and wrong is not measured: codes and reconstructions of n rows, from and to this memory, to the bit. */
   private void requireTheCpusBits(int n) {
     try (SparseAutoencoder cpu = SparseAutoencoder.open(planted.weights, Device.cpu());
         SparseCodes expected = new SparseCodes();
         SparseCodes got = new SparseCodes();
-        Floats xHat = Floats.allocate(memory, (long) n * dIn);
+        Floats xHat = Floats.allocate(cuda, memory, (long) n * dIn);
         FloatPointer brought = new FloatPointer((long) n * dIn)) {
       cpu.encode(planted.x, n, expected);
       sae.encode(x.at(), n, got);
       sae.decode(got, xHat.at());
-      Gpu.copy(xHat.at(), brought, 4L * n * dIn);
+      cuda.copy(xHat.at(), brought, (long) n * dIn);
       float[] reconstruction = new float[n * dIn];
       brought.get(reconstruction);
       boolean isSame =
@@ -90,6 +92,9 @@ public class Subject {
     sae.close();
     x.close();
     planted.close();
+    if (cuda != null) {
+      cuda.close();
+    }
   }
 
   /** Mean active features a row of the published SAEs of this shape. */
@@ -115,7 +120,7 @@ public class Subject {
   /** The CPU's roofs and baselines have nothing to do with a GPU, and would read its memory as their own. */
   void requireCpu() {
     if (!isOnCpu) {
-      throw new IllegalStateException("sgemm, readRoof and gatherRowByRow are measured with device=cpu alone, got " + device);
+      throw new IllegalStateException("sgemm, readRoof and gatherRowByRow are for device=cpu alone, got " + device);
     }
   }
 
