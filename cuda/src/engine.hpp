@@ -83,6 +83,8 @@ class Engine {
   template <typename Gate>
   void screen_chunk(const Features& features, const Batch& batch, const Gate& gate, Screen screen, Workspace& workspace) const;
   template <typename Gate>
+  void screen_by_cublas(const Features& features, const Batch& batch, const Gate& gate, Mask mask, Workspace& workspace) const;
+  template <typename Gate>
   int64_t compact_chunk(const Features& features, const Batch& batch, const Gate& gate, int64_t first_row, Codes& into,
                         const int64_t* nnz_before, Workspace& workspace) const;
   void check_failures(const Failures& failures, const float* x, int64_t d, const char* name) const;

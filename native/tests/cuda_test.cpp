@@ -145,6 +145,20 @@ TEST(cuda_takes_several_chunks_no_feature_and_all) {
   }
 }
 
+// As many rows in a chunk as on a GPU: a feature's words are more than a warp's lanes.
+TEST(cuda_takes_thousands_of_rows_at_once) {
+  Sae sae(4, 3, 70);
+  sae_model* cpu = sae.open(2);
+  hook<void(int64_t)>("emu_set_chunk_rows")(4096);
+  for (const char* screen : kScreens) {
+    sae_model* cuda = open(sae, screen);
+    compare(sae, cpu, cuda, 1500, screen, screen == kScreens[0]);
+    sae_close(cuda);
+  }
+  hook<void(int64_t)>("emu_set_chunk_rows")(256);
+  sae_close(cpu);
+}
+
 // What a missing barrier would make differ.
 TEST(cuda_gives_the_same_bits_in_any_order_of_threads) {
   Sae sae(200, 70, 300);
