@@ -21,6 +21,7 @@ std::string screen_reason(int device, Screen screen);
 Screen default_screen(int device);
 // Why this device can't serve, "" if it can.
 std::string device_reason(int device);
+// One line; "" if it can't serve.
 std::string describe_device(int device);
 
 // CSR on a device: rows, indices ascending within one, values.
