@@ -193,6 +193,22 @@ TEST(cuda_takes_thousands_of_rows_at_once) {
   sae_close(cpu);
 }
 
+TEST(mma_makes_do_with_the_shared_memory_of_consumer_cards) {
+  ONLY_EMULATED
+  Sae sae(200, 3, 70);
+  sae_model* cpu = sae.open(2);
+  sae_model* cuda = open(sae, "mma-bf16");
+  hook<void(int)>("emu_set_shared_memory")(99 << 10);
+  for (const uint64_t order : {0, 1}) {
+    set_order(order);
+    compare(sae, cpu, cuda, 40, "two stages", false);
+  }
+  set_order(0);
+  hook<void(int)>("emu_set_shared_memory")(227 << 10);
+  sae_close(cuda);
+  sae_close(cpu);
+}
+
 // What a missing barrier would make differ.
 TEST(cuda_gives_the_same_bits_in_any_order_of_threads) {
   ONLY_EMULATED
