@@ -57,7 +57,7 @@ enum cudaError_t {
 enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
 enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrComputeCapabilityMinor = 76 };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess, cudaDriverEntryPointSymbolNotFound };
 constexpr unsigned long long cudaEnableDefault = 0;
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2;
@@ -127,6 +127,8 @@ int64_t emu_live_allocations();  // device and pinned memory, streams and events
 // 0 threads ascend, 1 they descend, else they are shuffled by this seed; and asynchronous work is done at other times.
 void emu_set_order(uint64_t order);
 void emu_set_memory(int64_t bytes);    // the device's memory; as much as the host's by default
+void emu_set_shared_memory(int bytes); // what a block may have: 227 KiB by default
+void emu_set_chunk_rows(int64_t rows); // rows that the engine works on at a time: 256 here, so that tests meet several chunks
 void emu_scale_bounds(double factor);  // the screens' error bounds: 1 but in tests, which must see 0 lose features
 }
 

@@ -485,6 +485,7 @@ int64_t fail_at = 0, call_count = 0;
 cudaError_t failure = cudaSuccess, last_error = cudaSuccess;
 bool lost = false;
 int64_t memory = 0, used = 0, live = 0;
+int most_shared_bytes = 227 << 10;
 struct Allocation {
   size_t bytes;
   bool is_device;
@@ -565,7 +566,7 @@ cudaError_t release(void* pointer) {
 }  // namespace
 
 void launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, std::function<void()> kernel) {
-  if (shared_bytes > kSharedBytes || block.x * block.y * block.z > 1024) {
+  if (shared_bytes > static_cast<size_t>(most_shared_bytes) || block.x * block.y * block.z > 1024) {
     last_error = cudaErrorInvalidValue;
     return;
   }
@@ -594,6 +595,7 @@ void emu_fail_call(int64_t call, int error) {
 int64_t emu_calls() { return call_count; }
 int64_t emu_live_allocations() { return live; }
 void emu_set_order(uint64_t value) { order = value; }
+void emu_set_shared_memory(int bytes) { most_shared_bytes = bytes; }
 void emu_set_memory(int64_t bytes) { memory = bytes; }
 
 cudaError_t cudaGetDeviceCount(int* count) {
@@ -614,8 +616,7 @@ cudaError_t cudaGetDevice(int* index) {
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  if (attribute != cudaDevAttrMultiProcessorCount) return last_error = cudaErrorInvalidValue;
-  *value = kMultiprocessors;
+  *value = attribute == cudaDevAttrMultiProcessorCount ? kMultiprocessors : most_shared_bytes;
   return cudaSuccess;
 }
 cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned, unsigned long long,

@@ -4,6 +4,7 @@
 #include <new>
 #include <string>
 
+#include "cublas.hpp"
 #include "engine.hpp"
 
 struct sae_cuda_engine : sae::cuda::Engine {
@@ -53,7 +54,12 @@ const sae_cuda_backend kTable = {
     sae::cuda::kScreenCount,
     []() -> const char* { return last_error; },
     [](int32_t device) { return text(sae::cuda::device_reason(device)); },
-    [](int32_t device) { return text(sae::cuda::describe_device(device)); },
+    [](int32_t device) {
+      const std::string line = sae::cuda::describe_device(device);
+      if (line.empty()) return text("");
+      // Loaded for this answer and where it multiplies, not by opening a model: it is large.
+      return text(line + (sae::cuda::load_cublas(nullptr) == nullptr ? ", no cuBLAS" : ", cuBLAS"));
+    },
     [](int32_t screen) { return sae::cuda::screen_name(static_cast<Screen>(screen)); },
     [](int32_t device, int32_t screen) {
       const std::string reason = sae::cuda::device_reason(device);

@@ -18,9 +18,10 @@ namespace {
 // Rows a chunk has at most. More make the weights' pages travel less often; 4096 x 2304 floats still stay in a second-level cache of
 // 50 MB while candidates are decided. (The emulation's are few, so that tests meet several chunks.)
 #if defined(SAE_EMULATED)
-constexpr int64_t kMostRows = 256;
+int64_t most_rows = 256;
+extern "C" void emu_set_chunk_rows(int64_t rows) { most_rows = rows; }
 #else
-constexpr int64_t kMostRows = 4096;
+constexpr int64_t most_rows = 4096;
 #endif
 // Rows x features of a chunk at most: offsets of candidates are 32 bits, at any density.
 constexpr int64_t kMostCells = int64_t{1} << 28;
@@ -286,7 +287,7 @@ Screen Engine::choose_screen(int64_t n) const {
 }
 
 int64_t Engine::chunk_rows(int64_t n) const {
-  return even_part(n, std::clamp(kMostCells / d_sae_, kFewestRows, kMostRows));
+  return even_part(n, std::clamp(kMostCells / d_sae_, kFewestRows, most_rows));
 }
 
 // Measures a chunk's rows, and rounds them where a screen asks for it.
@@ -335,28 +336,32 @@ void Engine::screen_chunk(const Features& features, const Batch& batch, const Ga
                           Workspace& workspace) const {
   const int words = static_cast<int>(round_up(batch.rows, kMaskRows) / 32);
   const Mask mask = {workspace.mask.reserve(features.count * words, "candidate mask"), words};
-  if (screen == Screen::kCanonical) {
-    launch_screen_canonical(features, batch, gate, mask, workspace.stream);
-  } else if (screen == Screen::kMma) {
-    launch_screen_mma(features, batch, gate, mask, workspace.stream);
-  } else if (screen == Screen::kWgmma) {
-    launch_screen_wgmma(features, batch, gate, mask, workspace.stream);
-  } else {
-    const Cublas& cublas = blas(workspace);
-    const float one = 1, zero = 0;
-    const int rows = words * 32;
-    const int64_t part = std::min(features.count, std::max<int64_t>(1, kScores / rows));
-    float* scores = workspace.scores.reserve(part * rows, "scores");
-    for (int64_t first = 0; first < features.count; first += part) {
-      const int count = static_cast<int>(std::min(part, features.count - first));
-      // Column-major, as cuBLAS has it: scores [rows, count] = x'^T [rows, d] w' [d, count].
-      check_blas(cublas.gemm_ex(workspace.blas_handle, kTransposed, kNotTransposed, batch.rows, count,
-                                static_cast<int>(features.pitch), &one, batch.quantised, kReal16Bf,
-                                static_cast<int>(batch.pitch), features.quantised + first * features.pitch, kReal16Bf,
-                                static_cast<int>(features.pitch), &zero, scores, kReal32, rows, kCompute32, kDefaultAlgorithm),
-                 "bf16 product");
-      launch_screen_scores(scores, features, first, count, batch, gate, mask, workspace.stream);
-    }
+  switch (screen) {
+    case Screen::kCanonical: return launch_screen_canonical(features, batch, gate, mask, workspace.stream);
+    case Screen::kCublas: return screen_by_cublas(features, batch, gate, mask, workspace);
+    case Screen::kMma: return launch_screen_mma(features, batch, gate, mask, workspace.stream);
+    case Screen::kWgmma: return launch_screen_wgmma(features, batch, gate, mask, workspace.stream);
+  }
+}
+
+// Tiles of scores by cuBLAS, and the gate over each.
+template <typename Gate>
+void Engine::screen_by_cublas(const Features& features, const Batch& batch, const Gate& gate, Mask mask,
+                              Workspace& workspace) const {
+  const Cublas& cublas = blas(workspace);
+  const float one = 1, zero = 0;
+  const int rows = mask.words * 32;
+  const int64_t part = std::min(features.count, std::max<int64_t>(1, kScores / rows));
+  float* scores = workspace.scores.reserve(part * rows, "scores");
+  for (int64_t first = 0; first < features.count; first += part) {
+    const int count = static_cast<int>(std::min(part, features.count - first));
+    // Column-major, as cuBLAS has it: scores [rows, count] = x'^T [rows, d] w' [d, count].
+    check_blas(cublas.gemm_ex(workspace.blas_handle, kTransposed, kNotTransposed, batch.rows, count,
+                              static_cast<int>(features.pitch), &one, batch.quantised, kReal16Bf, static_cast<int>(batch.pitch),
+                              features.quantised + first * features.pitch, kReal16Bf, static_cast<int>(features.pitch), &zero,
+                              scores, kReal32, rows, kCompute32, kDefaultAlgorithm),
+               "bf16 product");
+    launch_screen_scores(scores, features, first, count, batch, gate, mask, workspace.stream);
   }
 }
 
@@ -421,7 +426,7 @@ void Engine::decode(const Codes& codes, bool direction, float* x_hat) {
   const int64_t d = decoder_.d;
   const Place place = place_of(x_hat);
   const float* bias = direction ? nullptr : b_dec_.data();
-  const int64_t part = place == Place::kDevice ? std::max<int64_t>(codes.n, 1) : even_part(codes.n, kMostRows);
+  const int64_t part = place == Place::kDevice ? std::max<int64_t>(codes.n, 1) : even_part(codes.n, most_rows);
   for (int64_t row = 0; row < codes.n; row += part) {
     const int64_t rows = std::min(part, codes.n - row);
     float* out = place == Place::kDevice ? x_hat : workspace.out.reserve(part * d, "decoded rows");
@@ -441,7 +446,7 @@ void Engine::project_dense(const float* v, int64_t n, sae_readout readout, bool 
   const Dictionary& dictionary = readout == SAE_READOUT_DECODER ? decoder_ : encoder_;
   const Place place = place_of(coefficients);
   const Cublas* cublas = load_cublas(nullptr);
-  const int64_t part = even_part(n, std::clamp(kDense / d_sae_, int64_t{1}, kMostRows));
+  const int64_t part = even_part(n, std::clamp(kDense / d_sae_, int64_t{1}, most_rows));
   Source source(v, n, part, dictionary, workspace);
   for (int64_t chunk = 0, row = 0; row < n; ++chunk, row += part) {
     const Batch batch = prepare(dictionary, source.take(chunk), row, source.rows(chunk), Screen::kCanonical, workspace);

@@ -21,6 +21,7 @@ std::string screen_reason(int device, Screen screen);
 Screen default_screen(int device);
 // Why this device can't serve, "" if it can.
 std::string device_reason(int device);
+// One line; "" if it can't serve.
 std::string describe_device(int device);
 
 // CSR on a device: rows, indices ascending within one, values.
@@ -82,6 +83,8 @@ class Engine {
   Batch prepare(const Dictionary& dictionary, const float* x, int64_t first_row, int rows, Screen screen, Workspace& workspace) const;
   template <typename Gate>
   void screen_chunk(const Features& features, const Batch& batch, const Gate& gate, Screen screen, Workspace& workspace) const;
+  template <typename Gate>
+  void screen_by_cublas(const Features& features, const Batch& batch, const Gate& gate, Mask mask, Workspace& workspace) const;
   template <typename Gate>
   int64_t compact_chunk(const Features& features, const Batch& batch, const Gate& gate, int64_t first_row, Codes& into,
                         const int64_t* nnz_before, Workspace& workspace) const;

@@ -2,8 +2,9 @@
 // the registers.
 //
 // A block takes 128 features x 256 rows, its eight warps 64 x 64 each. Neighbouring blocks share the features.
-//   1. Three stages of tiles [128 + 256 rows, 64 k] travel into shared memory by cp.async, pieces permuted against bank conflicts.
-//   2. While two are on their way, each warp multiplies the third: ldmatrix, then 32 products of 16 x 8 x 16 for each 16 k.
+//   1. Three stages of tiles [128 + 256 rows, 64 k] travel into shared memory by cp.async, pieces permuted against bank conflicts. (Two
+//      where a block may have no more than 99 KiB, as on consumer cards.)
+//   2. While the others are on their way, each warp multiplies one: ldmatrix, then 32 products of 16 x 8 x 16 for each 16 k.
 //   3. Each score against its bound and gate: a bit of the mask (screen_mark.cuh).
 #include "ptx.cuh"
 #include "screen_mark.cuh"
@@ -15,7 +16,6 @@ constexpr int kThreads = 256;
 constexpr int kTileFeatures = 128;
 constexpr int kTileRows = kMaskRows;
 constexpr int kTileK = 64;
-constexpr int kStages = 3;
 constexpr int kFeatureBytes = kTileFeatures * kTileK * 2;
 constexpr int kStageBytes = kFeatureBytes + kTileRows * kTileK * 2;
 constexpr int kWarpFeatures = 64, kWarpRows = 64;
@@ -32,7 +32,7 @@ __device__ __forceinline__ void load_tile(char* tile, const uint16_t* rows, int6
   }
 }
 
-template <typename Gate>
+template <int kStages, typename Gate>
 __global__ void __launch_bounds__(kThreads) screen_mma_kernel(Features features, Batch batch, Gate gate, Mask mask, int row_tiles) {
   SAE_DYNAMIC_SHARED(memory);
   const int lane = threadIdx.x & 31, warp = threadIdx.x / 32;
@@ -99,16 +99,24 @@ __global__ void __launch_bounds__(kThreads) screen_mma_kernel(Features features,
   }
 }
 
+template <int kStages, typename Gate>
+void launch_staged(const Features& features, const Batch& batch, const Gate& gate, Mask mask, cudaStream_t stream) {
+  const int row_tiles = mask.words * 32 / kTileRows;
+  const int64_t blocks = divide_up(features.count, kTileFeatures) * row_tiles;
+  const auto kernel = screen_mma_kernel<kStages, Gate>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kStages * kStageBytes), "asking for shared memory");
+  launch(kernel, blocks, kThreads, kStages * kStageBytes, stream, features, batch, gate, mask, row_tiles);
+}
+
 }  // namespace
 
 template <typename Gate>
 void launch_screen_mma(const Features& features, const Batch& batch, const Gate& gate, Mask mask, cudaStream_t stream) {
-  const int row_tiles = mask.words * 32 / kTileRows;
-  const int64_t blocks = divide_up(features.count, kTileFeatures) * row_tiles;
-  constexpr size_t kBytes = kStages * kStageBytes;
-  check(cudaFuncSetAttribute(screen_mma_kernel<Gate>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kBytes)),
-        "asking for shared memory");
-  launch(screen_mma_kernel<Gate>, blocks, kThreads, kBytes, stream, features, batch, gate, mask, row_tiles);
+  int device = 0, most_bytes = 0;
+  check(cudaGetDevice(&device), "asking for the device");
+  check(cudaDeviceGetAttribute(&most_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "asking for shared memory");
+  const auto staged = most_bytes >= 3 * kStageBytes ? launch_staged<3, Gate> : launch_staged<2, Gate>;
+  staged(features, batch, gate, mask, stream);
 }
 
 template void launch_screen_mma(const Features&, const Batch&, const EncodeGate&, Mask, cudaStream_t);

@@ -141,8 +141,7 @@ std::string describe_device(int device) {
   if (!device_reason(device).empty() || cudaGetDeviceProperties(&properties, device) != cudaSuccess) return "";
   cudaDriverGetVersion(&driver);
   return std::string(properties.name) + ", sm_" + std::to_string(architecture_of(properties)) + ", " +
-         std::to_string(properties.totalGlobalMem >> 20) + " MiB, driver " + version(driver) + ", " +
-         (load_cublas(nullptr) == nullptr ? "no cuBLAS" : "cuBLAS");
+         std::to_string(properties.totalGlobalMem >> 20) + " MiB, driver " + version(driver);
 }
 
 }  // namespace sae::cuda

@@ -1,5 +1,5 @@
 // The CUDA backend against the CPU's, to the bit: on the host's emulation, which also injects failures, counts what was not freed,
-// and runs a block's threads in other orders. The same operations run on a GPU from Java (ParityTest).
+// and runs a block's threads in other orders; or on a GPU, by the library that SAE4J_CUDA_LIBRARY names, for compute-sanitizer.
 #include <dlfcn.h>
 
 #include <thread>
@@ -23,16 +23,50 @@ constexpr int64_t kStep = 2;
 #else
 constexpr int64_t kStep = 1;
 #endif
-const char* const kScreens[] = {"canonical", "cublas-bf16", "mma-bf16", "wgmma-bf16"};
+
+const char* library() {
+  const char* given = std::getenv("SAE4J_CUDA_LIBRARY");
+  return given == nullptr ? SAE4J_CUDA_EMULATED : given;
+}
+
+void* symbol(const char* name) {
+  static void* const handle = dlopen(library(), RTLD_NOW | RTLD_LOCAL);
+  return handle == nullptr ? nullptr : dlsym(handle, name);
+}
+
+// What only the emulation can show is left out on a GPU, and says so.
+bool is_emulated() { return symbol("emu_calls") != nullptr; }
+
+#define ONLY_EMULATED                                       \
+  if (!is_emulated()) {                                     \
+    std::printf("left out, not emulated: ");                \
+    return;                                                 \
+  }
 
 // A function of the emulation.
 template <typename Function>
 Function* hook(const char* name) {
-  static void* const library = dlopen(SAE4J_CUDA_EMULATED, RTLD_NOW | RTLD_LOCAL);
-  const auto found = reinterpret_cast<Function*>(dlsym(library, name));
+  const auto found = reinterpret_cast<Function*>(symbol(name));
   if (found == nullptr) std::printf("the emulation has no %s\n", name), std::exit(1);
   return found;
 }
+
+// The screens of this device.
+std::vector<const char*> screens() {
+  CHECK(sae_cuda_load(library()) == SAE_OK, "%s", sae_last_error());
+  if (*sae_cuda_reason(0) != 0) std::printf("no device: %s\n", sae_cuda_reason(0)), std::exit(1);
+  std::vector<const char*> serving;
+  for (int i = 0; i < sae_cuda_screen_count(); ++i) {
+    const std::string reason = sae_cuda_screen_reason(0, i);
+    if (reason.find("needs compute capability") != std::string::npos) continue;  // made for other cards than this
+    CHECK(reason.empty(), "screen %s was dropped: %s", sae_cuda_screen_name(i), reason.c_str());
+    serving.push_back(sae_cuda_screen_name(i));
+  }
+  CHECK(serving.size() > 1, "no screens");
+  return serving;
+}
+
+bool is_canonical(const char* screen) { return std::strcmp(screen, "canonical") == 0; }
 
 void fail_call(int64_t call, int error) { hook<void(int64_t, int)>("emu_fail_call")(call, error); }
 int64_t live() { return hook<int64_t()>("emu_live_allocations")(); }
@@ -41,7 +75,7 @@ void set_order(uint64_t order) { hook<void(uint64_t)>("emu_set_order")(order); }
 void set_memory(int64_t bytes) { hook<void(int64_t)>("emu_set_memory")(bytes); }
 
 sae_status open(Sae& sae, const char* screen, sae_model** model) {
-  CHECK(sae_cuda_load(SAE4J_CUDA_EMULATED) == SAE_OK, "%s", sae_last_error());
+  CHECK(sae_cuda_load(library()) == SAE_OK, "%s", sae_last_error());
   return sae_cuda_open(0, sae.d_in, sae.d_out, sae.d_sae, sae.w_enc.data(), sae.w_dec.data(), sae.b_dec.data(),
                        sae.threshold.data(), sae.scale.data(), sae.offset.data(), 2, screen, nullptr, model);
 }
@@ -113,7 +147,7 @@ TEST(cuda_equals_the_cpu_on_every_shape_and_screen) {
   for (const auto& shape : shapes) {
     Sae sae(shape.d_in, shape.d_out, shape.d_sae);
     sae_model* cpu = sae.open(2);
-    for (const char* screen : kScreens) {
+    for (const char* screen : screens()) {
       sae_model* cuda = open(sae, screen);
       for (const int64_t n : {0, 3, 33}) {
         if (n * shape.d_sae < 20000) compare(sae, cpu, cuda, n, screen);
@@ -127,16 +161,16 @@ TEST(cuda_equals_the_cpu_on_every_shape_and_screen) {
 TEST(cuda_takes_several_chunks_no_feature_and_all) {
   Sae sae(40, 30, 100);
   sae_model* cpu = sae.open(2);
-  for (const char* screen : kScreens) {
+  for (const char* screen : screens()) {
     sae_model* cuda = open(sae, screen);
-    compare(sae, cpu, cuda, 520, screen, screen == kScreens[0]);
+    compare(sae, cpu, cuda, 520, screen, is_canonical(screen));
     sae_close(cuda);
   }
   sae_close(cpu);
   for (const float threshold : {-INFINITY, INFINITY}) {
     for (int64_t j = 0; j < sae.d_sae; ++j) sae.threshold[j] = threshold, sae.offset[j] = 1e4f;
     cpu = sae.open(2);
-    for (const char* screen : kScreens) {
+    for (const char* screen : screens()) {
       sae_model* cuda = open(sae, screen);
       compare(sae, cpu, cuda, 260, screen, false);
       sae_close(cuda);
@@ -145,13 +179,44 @@ TEST(cuda_takes_several_chunks_no_feature_and_all) {
   }
 }
 
+// As many rows in a chunk as on a GPU: a feature's words are more than a warp's lanes.
+TEST(cuda_takes_thousands_of_rows_at_once) {
+  Sae sae(4, 3, 70);
+  sae_model* cpu = sae.open(2);
+  if (is_emulated()) hook<void(int64_t)>("emu_set_chunk_rows")(4096);
+  for (const char* screen : screens()) {
+    sae_model* cuda = open(sae, screen);
+    compare(sae, cpu, cuda, 1500, screen, is_canonical(screen));
+    sae_close(cuda);
+  }
+  if (is_emulated()) hook<void(int64_t)>("emu_set_chunk_rows")(256);
+  sae_close(cpu);
+}
+
+TEST(mma_makes_do_with_the_shared_memory_of_consumer_cards) {
+  ONLY_EMULATED
+  Sae sae(200, 3, 70);
+  sae_model* cpu = sae.open(2);
+  sae_model* cuda = open(sae, "mma-bf16");
+  hook<void(int)>("emu_set_shared_memory")(99 << 10);
+  for (const uint64_t order : {0, 1}) {
+    set_order(order);
+    compare(sae, cpu, cuda, 40, "two stages", false);
+  }
+  set_order(0);
+  hook<void(int)>("emu_set_shared_memory")(227 << 10);
+  sae_close(cuda);
+  sae_close(cpu);
+}
+
 // What a missing barrier would make differ.
 TEST(cuda_gives_the_same_bits_in_any_order_of_threads) {
+  ONLY_EMULATED
   Sae sae(200, 70, 300);
   sae_model* cpu = sae.open(2);
   for (const uint64_t order : {1, 2}) {
     set_order(order);
-    for (const char* screen : kScreens) {
+    for (const char* screen : screens()) {
       sae_model* cuda = open(sae, screen);
       compare(sae, cpu, cuda, 40, (std::string(screen) + " in order " + std::to_string(order)).c_str());
       sae_close(cuda);
@@ -163,13 +228,14 @@ TEST(cuda_gives_the_same_bits_in_any_order_of_threads) {
 
 // Each call to the runtime fails once, as out of memory and as a lost device: a status, no leak, and the model serves again.
 TEST(every_injected_failure_is_a_status_and_leaks_nothing) {
+  ONLY_EMULATED
   Sae sae(20, 20, 70);
   Random random;
   Guarded<float> x(260 * 20), x_hat(260 * 20);
   for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
-  for (const char* screen : kScreens) {
+  for (const char* screen : screens()) {
     { sae_model* first = open(sae, screen); sae_close(first); }  // the screen's probe is over
-    const bool is_first = screen == kScreens[0];
+    const bool is_first = is_canonical(screen);
     for (const int error : {2, 719}) {
       int64_t total = 1;
       for (int64_t call = 1; call <= total; call += is_first ? kStep : 7 * kStep) {
@@ -211,6 +277,7 @@ TEST(every_injected_failure_is_a_status_and_leaks_nothing) {
 
 // The caller's rows are still on their way in the caller's stream when the call is made.
 TEST(callers_device_pointers_and_stream_serve) {
+  ONLY_EMULATED
   const int64_t n = 300;
   for (const int64_t d : {128, 130}) {
     Sae sae(d, d, 200);
@@ -226,7 +293,7 @@ TEST(callers_device_pointers_and_stream_serve) {
     void* stream = nullptr;
     hook<int(void**, unsigned)>("cudaStreamCreateWithFlags")(&stream, 1);
     sae_model* cuda = nullptr;
-    CHECK(sae_cuda_load(SAE4J_CUDA_EMULATED) == SAE_OK, "%s", sae_last_error());
+    CHECK(sae_cuda_load(library()) == SAE_OK, "%s", sae_last_error());
     CHECK(sae_cuda_open(0, d, d, 200, sae.w_enc.data(), sae.w_dec.data(), sae.b_dec.data(), sae.threshold.data(),
                         sae.scale.data(), sae.offset.data(), 2, nullptr, stream, &cuda) == SAE_OK, "%s", sae_last_error());
     {
@@ -288,6 +355,7 @@ TEST(threads_share_a_cuda_model) {
 }
 
 TEST(too_little_device_memory_is_told_in_bytes) {
+  ONLY_EMULATED
   Sae sae(512, 512, 3000);
   set_memory(70 << 20);
   sae_model* model = nullptr;
@@ -299,6 +367,7 @@ TEST(too_little_device_memory_is_told_in_bytes) {
 }
 
 TEST(a_tensor_core_screen_without_its_bound_loses_planted_features) {
+  ONLY_EMULATED
   const int64_t d = 777, d_sae = 300, n = 40;
   Sae sae(d, d, d_sae);
   Random random;
@@ -316,7 +385,8 @@ TEST(a_tensor_core_screen_without_its_bound_loses_planted_features) {
   }
   cpu = sae.open(2, "canonical");
   CHECK(sae_encode(cpu, x.data(), n, expected) == SAE_OK, "%s", sae_last_error());
-  for (const char* screen : {"cublas-bf16", "mma-bf16", "wgmma-bf16"}) {
+  for (const char* screen : screens()) {
+    if (is_canonical(screen)) continue;
     sae_model* cuda = open(sae, screen);
     CHECK(sae_encode(cuda, x.data(), n, got) == SAE_OK, "%s", sae_last_error());
     CHECK(sae_codes_nnz(got) == sae_codes_nnz(expected), "%s lost features with its bound", screen);
@@ -341,7 +411,7 @@ TEST(cuda_names_bad_arguments_and_overflow) {
     CHECK(std::string(sae_last_error()).find(message) != std::string::npos, "expected \"%s\", got \"%s\"", message,
           sae_last_error());
   };
-  for (const char* screen : kScreens) {
+  for (const char* screen : screens()) {
     sae_model* model = open(sae, screen);
     x[270 * 64 + 5] = NAN;
     refuses(sae_encode(model, x.data(), n, codes), SAE_INVALID_ARGUMENT, "x must be finite, got nan at row 270, column 5");
@@ -369,8 +439,8 @@ TEST(cuda_names_bad_arguments_and_overflow) {
   refuses(open(sae, "int7", &model), SAE_INVALID_ARGUMENT, "got \"int7\"");
   sae.w_enc[11] = NAN;
   refuses(open(sae, nullptr, &model), SAE_INVALID_ARGUMENT, "w_enc of feature 0 must be finite, got nan at 11");
-  refuses(sae_cuda_open(7, 64, 64, 90, sae.w_dec.data(), sae.w_dec.data(), sae.b_dec.data(), sae.threshold.data(),
+  refuses(sae_cuda_open(99, 64, 64, 90, sae.w_dec.data(), sae.w_dec.data(), sae.b_dec.data(), sae.threshold.data(),
                         sae.scale.data(), sae.offset.data(), 1, nullptr, nullptr, &model),
-          SAE_UNAVAILABLE, "there is 1 CUDA device");
+          SAE_UNAVAILABLE, "numbered from 0");
   CHECK(model == nullptr, "a failed open gave a model");
 }

@@ -16,21 +16,20 @@ import org.openjdk.jmh.annotations.TearDown;
 
 /** Decode against what one would write: one saxpy for each active feature of a row, rows on all threads. */
 public class DecodeBenchmark extends Measured {
-  /** A batch of codes, and a copy of it as Java arrays. */
+  /** A batch of codes, and for the baseline, on the CPU, a copy of it as Java arrays. */
   static final class Batch implements AutoCloseable {
     final SparseCodes codes = new SparseCodes();
-    final long[] offsets;
-    final int[] features;
-    final float[] values;
+    long[] offsets;
+    int[] features;
+    float[] values;
 
     Batch(Subject s, FloatPointer x, int n) {
       s.sae.encode(x, n, codes);
-      offsets = new long[n + 1];
-      features = new int[(int) codes.nnz()];
-      values = new float[features.length];
-      codes.rowOffsets().get(offsets);
-      codes.indices().get(features);
-      codes.values().get(values);
+      if (s.isOnCpu) {
+        codes.rowOffsets().get(offsets = new long[n + 1]);
+        codes.indices().get(features = new int[(int) codes.nnz()]);
+        codes.values().get(values = new float[features.length]);
+      }
     }
 
     @Override
@@ -45,14 +44,16 @@ public class DecodeBenchmark extends Measured {
     public int n;
 
     Batch[] batches;
+    Floats out;
     FloatPointer xHat;
     int next;
 
     @Setup
     public void encode(Subject s) {
       batches =
-          Arrays.stream(s.batches(s.planted.x, s.planted.rows, n)).map(x -> new Batch(s, x, n)).toArray(Batch[]::new);
-      xHat = new FloatPointer((long) n * s.dIn);
+          Arrays.stream(s.batches(s.x.at(), s.planted.rows, n)).map(x -> new Batch(s, x, n)).toArray(Batch[]::new);
+      out = Floats.allocate(s.cuda, s.memory, (long) n * s.dIn);
+      xHat = out.at();
       double nnz = Arrays.stream(batches).mapToLong(batch -> batch.codes.nnz()).average().orElseThrow();
       Rates.giveBytes(nnz * 4 * s.dIn);
       System.out.printf("# L0 %.1f in %d rows%n", nnz / n, batches.length * n);
@@ -61,7 +62,7 @@ public class DecodeBenchmark extends Measured {
     @TearDown
     public void close() {
       Arrays.stream(batches).forEach(Batch::close);
-      xHat.close();
+      out.close();
     }
 
     Batch next() {
@@ -83,6 +84,7 @@ public class DecodeBenchmark extends Measured {
 
   @Benchmark
   public FloatPointer gatherRowByRow(Subject s, Codes c) {
+    s.requireCpu();
     Batch batch = c.next();
     IntStream.range(0, c.n).parallel().forEach(row -> gather(s, batch, row, Planted.row(c.xHat, row, s.dIn)));
     return c.xHat;

@@ -22,7 +22,7 @@ public class EncodeBenchmark extends Measured {
 
     @Setup
     public void take(Subject s) {
-      x = s.batches(s.planted.x, s.planted.rows, n);
+      x = s.batches(s.x.at(), s.planted.rows, n);
       codes = new SparseCodes();
       s.giveRate(n);
     }
@@ -44,6 +44,7 @@ public class EncodeBenchmark extends Measured {
 
     @Setup
     public void allocate(Subject s, Batch b) {
+      s.requireCpu();
       scores = new FloatPointer((long) b.n * s.dSae);
     }
 
@@ -56,7 +57,7 @@ public class EncodeBenchmark extends Measured {
   @Benchmark
   public SparseCodes encode(Subject s, Batch b) {
     s.sae.encode(b.next(), b.n, b.codes);
-    return b.codes;
+    return s.toMemory(b.codes);
   }
 
   @Benchmark

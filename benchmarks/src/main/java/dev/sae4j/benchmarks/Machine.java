@@ -25,6 +25,19 @@ final class Machine {
     openblas_nolapack.blas_set_num_threads(THREADS);
   }
 
+  /** As {@link #prepare()}; gives a GPU's memory and cuBLAS to the calling thread, null on the CPU. */
+  static Cuda prepare(String name) {
+    prepare();
+    Device device = Device.of(name);
+    if (device.isCpu()) {
+      return null;
+    }
+    if (!device.isAvailable()) {
+      throw new IllegalStateException("device " + device.name() + " cannot be measured here: " + device.reason());
+    }
+    return new Cuda(Integer.parseInt(device.name().substring("cuda:".length())));
+  }
+
   /** Once a trial, on a line of its own. */
   static void announce(SparseAutoencoder sae) {
     System.out.printf("%n# %s; %s%n", sae.describe(), threads());
@@ -35,9 +48,14 @@ final class Machine {
         .formatted(openblas_nolapack.blas_get_num_threads(), THREADS, Runtime.version());
   }
 
-  /** Prints the conditions. */
+  /** Prints the conditions on a device, cpu unless it is named; fails in one line where it can't serve. */
   public static void main(String[] args) {
     prepare();
-    System.out.println(Device.cpu().detail() + "; " + threads());
+    Device device = Device.of(args.length == 0 ? "cpu" : args[0]);
+    if (!device.isAvailable()) {
+      System.err.println("device " + device.name() + " is not available: " + device.reason());
+      System.exit(1);
+    }
+    System.out.println(device.detail() + "; " + threads());
   }
 }

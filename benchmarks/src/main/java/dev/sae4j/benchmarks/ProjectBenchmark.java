@@ -20,7 +20,7 @@ public class ProjectBenchmark extends Measured {
     @Param({"1", "256"})
     public int n;
 
-    FloatPointer all;
+    Floats all;
     FloatPointer[] v;
     SparseCodes codes;
     int next;
@@ -31,16 +31,17 @@ public class ProjectBenchmark extends Measured {
       int rows = s.planted.rows / 2;
       float[] a = new float[s.dIn];
       float[] b = new float[s.dIn];
-      all = new FloatPointer((long) rows * s.dIn);
+      FloatPointer differences = new FloatPointer((long) rows * s.dIn);
       for (int i = 0; i < rows; i++) {
         Planted.row(s.planted.x, i, s.dIn).get(a);
         Planted.row(s.planted.x, rows + i, s.dIn).get(b);
         for (int k = 0; k < s.dIn; k++) {
           a[k] -= b[k];
         }
-        Planted.row(all, i, s.dIn).put(a);
+        Planted.row(differences, i, s.dIn).put(a);
       }
-      v = s.batches(all, rows, n);
+      all = Floats.of(s.cuda, s.memory, differences, (long) rows * s.dIn);
+      v = s.batches(all.at(), rows, n);
       codes = new SparseCodes();
       s.giveRate(n);
     }
@@ -59,11 +60,11 @@ public class ProjectBenchmark extends Measured {
   /** What dense forms write: [n, d_sae]. */
   @State(Scope.Benchmark)
   public static class Dense {
-    FloatPointer coefficients;
+    Floats coefficients;
 
     @Setup
     public void allocate(Subject s, Directions d) {
-      coefficients = new FloatPointer((long) d.n * s.dSae);
+      coefficients = Floats.allocate(s.cuda, s.memory, (long) d.n * s.dSae);
     }
 
     @TearDown
@@ -75,25 +76,26 @@ public class ProjectBenchmark extends Measured {
   @Benchmark
   public SparseCodes top20(Subject s, Directions d) {
     s.sae.project(d.next(), d.n, TOP, d.codes);
-    return d.codes;
+    return s.toMemory(d.codes);
   }
 
   @Benchmark
   public SparseCodes top20PerSign(Subject s, Directions d) {
     s.sae.project(d.next(), d.n, TOP_PER_SIGN, d.codes);
-    return d.codes;
+    return s.toMemory(d.codes);
   }
 
   @Benchmark
   public FloatPointer dense(Subject s, Directions d, Dense out) {
-    s.sae.projectDense(d.next(), d.n, Projection.Readout.DECODER, false, out.coefficients);
-    return out.coefficients;
+    s.sae.projectDense(d.next(), d.n, Projection.Readout.DECODER, false, out.coefficients.at());
+    return out.coefficients.at();
   }
 
   @Benchmark
   public FloatPointer sgemm(Subject s, Directions d, Dense out) {
-    Roofs.sgemm(d.next(), d.n, s.weights().wDec(), s.dSae, s.dIn, out.coefficients);
-    return out.coefficients;
+    s.requireCpu();
+    Roofs.sgemm(d.next(), d.n, s.weights().wDec(), s.dSae, s.dIn, out.coefficients.at());
+    return out.coefficients.at();
   }
 
   @Benchmark

@@ -14,19 +14,19 @@ public class PursueBenchmark extends Measured {
   @Benchmark
   public SparseCodes omp32(Subject s, ProjectBenchmark.Directions d) {
     s.sae.pursue(d.next(), d.n, OMP, d.codes);
-    return d.codes;
+    return s.toMemory(d.codes);
   }
 
   @Benchmark
   public SparseCodes gradient32(Subject s, ProjectBenchmark.Directions d) {
     s.sae.pursue(d.next(), d.n, GRADIENT, d.codes);
-    return d.codes;
+    return s.toMemory(d.codes);
   }
 
   /** The roof: what choosing one atom for each direction takes. */
   @Benchmark
   public SparseCodes project(Subject s, ProjectBenchmark.Directions d) {
     s.sae.project(d.next(), d.n, ONE, d.codes);
-    return d.codes;
+    return s.toMemory(d.codes);
   }
 }

@@ -12,19 +12,36 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
+import java.util.function.ToDoubleFunction;
 
 /** A compact table out of JMH's JSON: each time, its rate, and its ratio to the roof or baseline of the same run. */
 public final class Ratios {
-  /** One result of JMH. Shape and n are null where the benchmark has none; rate is "" and bytes NaN without their profilers. */
+  /** One result of JMH. Parameters are null where the benchmark has none; rate and bytes NaN without their profilers. */
   private record Measurement(
-      String group, String name, String shape, String n, double nanos, double errorShare, String rate, double bytes) {}
+      String group, String name, String shape, String n, Place on, double nanos, double errorShare, double rate, String unit,
+      double bytes) {}
+
+  private record Place(String device, String memory, String screen) {
+    boolean isGpu() {
+      return device != null && device.startsWith("cuda");
+    }
+
+    /** "" for the CPU as it is. */
+    String text() {
+      return (isGpu() ? device : "")
+          + (memory == null || memory.equals("host") && !isGpu() ? "" : " " + memory)
+          + (screen == null || screen.equals("default") ? "" : " " + screen);
+    }
+  }
 
   private Ratios() {}
 
-  /** Prints the table of a file that JMH wrote with {@code -rf json}. */
+  /** Prints the table of a file that JMH wrote with {@code -rf json}, or of each of several. */
   public static void main(String[] args) throws IOException {
-    try (Reader json = Files.newBufferedReader(Path.of(args[0]))) {
-      System.out.print(table(json));
+    for (String file : args) {
+      try (Reader json = Files.newBufferedReader(Path.of(file))) {
+        System.out.print(table(json));
+      }
     }
   }
 
@@ -33,35 +50,41 @@ public final class Ratios {
     List<Measurement> run = new ArrayList<>();
     results.forEach(result -> run.add(measurement(result.getAsJsonObject())));
     StringBuilder table = new StringBuilder();
-    line(table, "benchmark", "shape", "n", "time", "error", "rate", "ratio");
+    line(table, "benchmark", "shape", "n", "on", "time", "error", "rate", "ratio");
     for (Measurement m : run) {
-      line(table, m.group + "." + m.name, text(m.shape), text(m.n), time(m.nanos), error(m.errorShare), rate(m), ratio(m, run));
+      line(
+          table, m.group + "." + m.name, text(m.shape), text(m.n), m.on.text(), time(m.nanos), error(m.errorShare), rate(m),
+          ratio(m, run));
     }
     return table.toString();
   }
 
   private static void line(StringBuilder table, Object... cells) {
-    table.append("%-28s %-11s %5s %11s %7s %15s  %s".formatted(cells).stripTrailing()).append('\n');
+    table.append("%-28s %-11s %5s %-24s %11s %7s %17s  %s".formatted(cells).stripTrailing()).append('\n');
   }
 
   private static Measurement measurement(JsonObject result) {
     String[] path = result.get("benchmark").getAsString().split("\\.");
     JsonObject primary = result.getAsJsonObject("primaryMetric");
     double score = primary.get("score").getAsDouble();
+    String unit = result.getAsJsonObject("secondaryMetrics").has("GFLOP/s") ? "GFLOP/s" : "GB/s";
     return new Measurement(
         path[path.length - 2].replace("Benchmark", ""),
         path[path.length - 1],
         param(result, "shape"),
         param(result, "n"),
+        new Place(param(result, "device"), param(result, "memory"), param(result, "screen")),
         score * nanos(primary.get("scoreUnit").getAsString()),
         number(primary.get("scoreError")) / score,
-        rate(result),
+        secondary(result, unit),
+        unit,
         secondary(result, "gc.alloc.rate.norm"));
   }
 
   /** The profiler counts one product a call; a pursuit makes one for each atom. */
   private static String rate(Measurement m) {
-    return m.group.equals("Pursue") && !m.name.equals("project") ? "" : m.rate;
+    boolean isUnknown = Double.isNaN(m.rate) || m.group.equals("Pursue") && !m.name.equals("project");
+    return isUnknown ? "" : format("%.1f %s", m.rate, m.unit);
   }
 
   private static String param(JsonObject result, String name) {
@@ -79,16 +102,6 @@ public final class Ratios {
     return Double.parseDouble(json.getAsString());
   }
 
-  private static String rate(JsonObject result) {
-    for (String unit : List.of("GFLOP/s", "GB/s")) {
-      double rate = secondary(result, unit);
-      if (!Double.isNaN(rate)) {
-        return format("%.1f %s", rate, unit);
-      }
-    }
-    return "";
-  }
-
   private static double nanos(String unit) {
     return switch (unit) {
       case "ns/op" -> 1;
@@ -104,8 +117,11 @@ public final class Ratios {
     if (m.group.equals("CallOverhead")) {
       return Double.isNaN(m.bytes) ? "" : format("%.0f B/op", m.bytes);
     }
-    if (List.of("sgemm", "readRoof", "gatherRowByRow").contains(m.name)) {
+    if (m.group.equals("GpuRoofs") || List.of("sgemm", "readRoof", "gatherRowByRow").contains(m.name)) {
       return "";
+    }
+    if (m.on.isGpu() && !m.group.equals("Pursue")) {
+      return gpuRatio(m, run);
     }
     if (m.group.equals("Decode")) {
       double speedUp = find(run, m, "gatherRowByRow", m.n) / m.nanos;
@@ -122,6 +138,20 @@ public final class Ratios {
     return Double.isNaN(ratio) ? "" : format("%.2f of the time of sgemm", ratio);
   }
 
+  /** Reading against the copy; products against the bf16 product, or against the copy of the input where that takes longer. */
+  private static String gpuRatio(Measurement m, List<Measurement> run) {
+    if (m.unit.equals("GB/s")) {
+      double share = m.rate / find(run, m, "GpuRoofs", "deviceCopy", null, Measurement::rate);
+      return Double.isNaN(share) ? "" : format("%.0f %% of deviceCopy's rate", 100 * share);
+    }
+    double product = m.nanos / find(run, m, "GpuRoofs", "gemmBf16", m.n, Measurement::nanos);
+    double copy = m.nanos / find(run, m, "GpuRoofs", "copyInPinned", m.n, Measurement::nanos);
+    if (!"device".equals(m.on.memory) && copy < product) {
+      return format("%.2f of the time of copyInPinned", copy);
+    }
+    return Double.isNaN(product) ? "" : format("%.2f of the time of gemmBf16", product);
+  }
+
   /** One direction in projections of one, many beside as many single calls. */
   private static String pursueRatio(Measurement m, List<Measurement> run) {
     if (m.name.equals("project")) {
@@ -135,11 +165,19 @@ public final class Ratios {
     return Double.isNaN(speedUp) ? "" : format("%.1f times as fast as %s single calls", speedUp, m.n);
   }
 
-  /** The time of another benchmark of the same class and shape; NaN if it was not run. */
+  /** The time of another benchmark of the same class, on the same device; NaN if it was not run. */
   private static double find(List<Measurement> run, Measurement m, String name, String n) {
+    List<Measurement> same = run.stream().filter(r -> r.on.equals(m.on)).toList();
+    return find(same, m, m.group, name, n, Measurement::nanos);
+  }
+
+  /** A figure of another benchmark on the same device, of the same shape if it has one; NaN if it was not run. */
+  private static double find(
+      List<Measurement> run, Measurement m, String group, String name, String n, ToDoubleFunction<Measurement> figure) {
     return run.stream()
-        .filter(r -> r.group.equals(m.group) && r.name.equals(name) && Objects.equals(r.shape, m.shape) && Objects.equals(r.n, n))
-        .mapToDouble(Measurement::nanos)
+        .filter(r -> r.group.equals(group) && r.name.equals(name) && Objects.equals(r.n, n))
+        .filter(r -> Objects.equals(r.on.device, m.on.device) && (r.shape == null || r.shape.equals(m.shape)))
+        .mapToDouble(figure)
         .findFirst()
         .orElse(Double.NaN);
   }

@@ -3,6 +3,8 @@ package dev.sae4j.benchmarks;
 import dev.sae4j.Device;
 import dev.sae4j.SaeWeights;
 import dev.sae4j.SparseAutoencoder;
+import dev.sae4j.SparseCodes;
+import java.util.Arrays;
 import org.bytedeco.javacpp.FloatPointer;
 import org.openjdk.jmh.annotations.Param;
 import org.openjdk.jmh.annotations.Scope;
@@ -17,32 +19,82 @@ public class Subject {
   private static final int LEAST_ROWS = 1024;
   private static final int MOST_ROWS = 4096;
   private static final int SEED = 1;
+  private static final int CHECKED_ROWS = 64;
 
   /** d_in x d_sae: 768x24576, 2304x16384, 2304x65536, 4096x32768 are SAEs in wide use. */
   @Param("2304x16384")
   public String shape;
 
+  /** As {@link Device#of} takes it. */
+  @Param("cpu")
+  public String device;
+
+  /** The name of a screen, or "default". */
+  @Param("default")
+  public String screen;
+
+  /** Where a call finds its input and puts its output: host, and for a GPU pinned or device. */
+  @Param("host")
+  public String memory;
+
+  boolean isOnCpu;
+  Cuda cuda; // null on the CPU
   int dIn;
   int dSae;
   Planted planted;
+  Floats x; // planted.x, in that memory
   SparseAutoencoder sae;
 
   @Setup
   public void open(BenchmarkParams params) {
-    Machine.prepare();
-    String[] sizes = shape.split("x");
-    dIn = Integer.parseInt(sizes[0]);
-    dSae = Integer.parseInt(sizes[1]);
+    cuda = Machine.prepare(device);
+    isOnCpu = Device.of(device).isCpu();
+    dIn = sizes(shape)[0];
+    dSae = sizes(shape)[1];
     planted = new Planted(dIn, dSae, usualL0(shape), rows(params.getParam("n")), SEED);
-    sae = SparseAutoencoder.open(planted.weights, Device.cpu());
+    Device where = Device.of(device).withScreen(screen.equals("default") ? null : screen);
+    sae = SparseAutoencoder.open(planted.weights, where);
+    x = Floats.of(cuda, memory, planted.x, (long) planted.rows * dIn);
+    if (!isOnCpu) {
+      requireTheCpusBits(Math.min(planted.rows, CHECKED_ROWS));
+    }
     Rates.giveBytes(4.0 * dIn * dSae); // the default: one reading of a matrix
     Machine.announce(sae);
+  }
+
+  /** What is fast and wrong is not measured: codes and reconstructions of n rows, from and to this memory, to the bit. */
+  private void requireTheCpusBits(int n) {
+    try (SparseAutoencoder cpu = SparseAutoencoder.open(planted.weights, Device.cpu());
+        SparseCodes expected = new SparseCodes();
+        SparseCodes got = new SparseCodes();
+        Floats xHat = Floats.allocate(cuda, memory, (long) n * dIn);
+        FloatPointer brought = new FloatPointer((long) n * dIn)) {
+      cpu.encode(planted.x, n, expected);
+      sae.encode(x.at(), n, got);
+      sae.decode(got, xHat.at());
+      cuda.copy(xHat.at(), brought, (long) n * dIn);
+      float[] reconstruction = new float[n * dIn];
+      brought.get(reconstruction);
+      boolean isSame =
+          expected.nnz() == got.nnz()
+              && expected.rowOffsets().asBuffer().equals(got.rowOffsets().asBuffer())
+              && expected.indices().asBuffer().equals(got.indices().asBuffer())
+              && expected.values().asBuffer().equals(got.values().asBuffer())
+              && Arrays.equals(cpu.decode(expected), reconstruction);
+      if (!isSame) {
+        throw new IllegalStateException(device + " gives other results than the CPU in the first " + n + " rows");
+      }
+    }
   }
 
   @TearDown
   public void close() {
     sae.close();
+    x.close();
     planted.close();
+    if (cuda != null) {
+      cuda.close();
+    }
   }
 
   /** Mean active features a row of the published SAEs of this shape. */
@@ -58,6 +110,26 @@ public class Subject {
   private static int rows(String n) {
     int batch = n == null ? 1 : Integer.parseInt(n);
     return Math.max(batch, Math.min(MOST_ROWS, Math.max(LEAST_ROWS, 2 * batch)));
+  }
+
+  /** d_in and d_sae of 2304x16384. */
+  static int[] sizes(String shape) {
+    return Arrays.stream(shape.split("x")).mapToInt(Integer::parseInt).toArray();
+  }
+
+  /** The CPU's roofs and baselines have nothing to do with a GPU, and would read its memory as their own. */
+  void requireCpu() {
+    if (!isOnCpu) {
+      throw new IllegalStateException("sgemm, readRoof and gatherRowByRow are for device=cpu alone, got " + device);
+    }
+  }
+
+  /** Codes that a GPU wrote stay there until they are asked for: a call that starts on the host also ends there. */
+  SparseCodes toMemory(SparseCodes codes) {
+    if (!isOnCpu && !memory.equals("device")) {
+      codes.values();
+    }
+    return codes;
   }
 
   SaeWeights weights() {

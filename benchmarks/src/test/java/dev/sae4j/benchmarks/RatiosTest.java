@@ -33,6 +33,35 @@ class RatiosTest {
   }
 
   @Test
+  void aGpuAgainstItsOwnRoofs() {
+    String encode = onGpu("Encode", "encode", "1024", 50, "\"memory\": \"device\",", "GFLOP/s", 1);
+    String product = onGpu("GpuRoofs", "gemmBf16", "1024", 40, "", "GFLOP/s", 1);
+    String copyIn = onGpu("GpuRoofs", "copyInPinned", "1024", 45, "", "GB/s", 1);
+    String cpu = result("Encode", "sgemm", "1024", 10);
+    assertEquals("1.25 of the time of gemmBf16", lastCell(encode, cpu, product, copyIn));
+    String fromHost = encode.replace("\"device\",", "\"host\",");
+    assertEquals("1.11 of the time of copyInPinned", lastCell(fromHost, cpu, product, copyIn));
+    assertEquals("1.25 of the time of gemmBf16", lastCell(fromHost, cpu, product, copyIn.replace("45.0", "4.5")));
+    assertEquals("1.0 GFLOP/s", lastCell(encode, cpu, product.replace("cuda", "cuda:1")));
+  }
+
+  @Test
+  void readingOnAGpuAgainstItsCopy() {
+    String decode = onGpu("Decode", "decode", "64", 50, "\"memory\": \"device\",", "GB/s", 1500);
+    String copy = onGpu("GpuRoofs", "deviceCopy", null, 40, "", "GB/s", 3000).replace("\"shape\": \"2304x16384\"", "\"x\": \"\"");
+    assertEquals("50 % of deviceCopy's rate", lastCell(decode, copy));
+    assertEquals("1500.0 GB/s", lastCell(decode, copy.replace("cuda", "cpu")));
+  }
+
+  @Test
+  void placesAreNotMixed() {
+    String one = onGpu("Pursue", "omp32", "1", 50, "\"memory\": \"device\",", "GB/s", 1);
+    String many = onGpu("Pursue", "omp32", "4", 100, "\"memory\": \"device\",", "GB/s", 1);
+    assertEquals("2.0 times as fast as 4 single calls", lastCell(many, one));
+    assertEquals("100.0 us", lastCell(many, one.replace("\"device\",", "\"host\",")));
+  }
+
+  @Test
   void overheadInBytes() {
     assertEquals("0 B/op", lastCell(result("CallOverhead", "encodePointer", null, .1)));
   }
@@ -56,5 +85,11 @@ class RatiosTest {
          "primaryMetric": {"score": %s, "scoreError": "NaN", "scoreUnit": "us/op"},
          "secondaryMetrics": {"gc.alloc.rate.norm": {"score": 0.001}}}"""
         .formatted(group, name, params, micros);
+  }
+
+  private static String onGpu(String group, String name, String n, double micros, String params, String unit, double rate) {
+    return result(group, name, n, micros)
+        .replace("\"params\": {", "\"params\": {\"device\": \"cuda\", " + params)
+        .replace("\"secondaryMetrics\": {", "\"secondaryMetrics\": {\"%s\": {\"score\": %s},".formatted(unit, rate));
   }
 }
