@@ -1,7 +1,5 @@
 // The table that libsae4j looks up: each entry turns exceptions into a status and a text. No arithmetic.
-#include <cstdio>
 #include <memory>
-#include <new>
 #include <string>
 
 #include "cublas.hpp"
@@ -19,27 +17,11 @@ namespace {
 
 using sae::cuda::Screen;
 
-thread_local char last_error[512] = "";
-
-sae_status remember(sae_status status, const char* message) {
-  std::snprintf(last_error, sizeof(last_error), "%s", message);
-  return status;
-}
+thread_local sae::ErrorText last_error = "";
 
 template <typename Body>
 sae_status guarded(const Body& body) {
-  try {
-    body();
-    return SAE_OK;
-  } catch (const sae::Error& e) {
-    return remember(e.status(), e.what());
-  } catch (const std::bad_alloc&) {
-    return remember(SAE_OUT_OF_MEMORY, "out of native memory");
-  } catch (const std::exception& e) {
-    return remember(SAE_INTERNAL, e.what());
-  } catch (...) {
-    return remember(SAE_INTERNAL, "unknown failure");
-  }
+  return sae::status_of(body, last_error);
 }
 
 // The calling thread's text, for functions that return one.

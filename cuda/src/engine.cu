@@ -318,14 +318,20 @@ void Engine::encode(const float* x, int64_t n, Codes& codes) {
     source.release(chunk);
     check_failures(workspace.host->failures, x, encoder_.d, "x");
   }
-  check(cudaMemcpyAsync(workspace.host_nnz.data(), codes.row_offsets.data() + n, sizeof(int64_t), cudaMemcpyDeviceToHost,
-                        workspace.stream),
+  finish(codes, n, lease);
+  check_failures(workspace.host->failures, x, encoder_.d, "x");
+}
+
+// Waits for a call that wrote codes of n rows; what failed on the way is then in the workspace's status.
+void Engine::finish(Codes& codes, int64_t n, Lease& lease) const {
+  Workspace& workspace = *lease;
+  const cudaStream_t stream = workspace.stream;
+  check(cudaMemcpyAsync(workspace.host_nnz.data(), codes.row_offsets.data() + n, sizeof(int64_t), cudaMemcpyDeviceToHost, stream),
         "reading sizes");
-  check(cudaMemcpyAsync(workspace.host.data(), workspace.status.data(), sizeof(Status), cudaMemcpyDeviceToHost, workspace.stream),
+  check(cudaMemcpyAsync(workspace.host.data(), workspace.status.data(), sizeof(Status), cudaMemcpyDeviceToHost, stream),
         "reading the status");
   workspace.stream.wait();
   lease.done();
-  check_failures(workspace.host->failures, x, encoder_.d, "x");
   codes.n = n;
   codes.nnz = *workspace.host_nnz.data();
 }
@@ -526,15 +532,8 @@ void Engine::project_top(const float* v, int64_t n, sae_readout readout, bool un
     launch_keep(stage.csr(), batch.rows, row, k, per_sign, positive, negative, codes.row_offsets.data(), codes.indices.data(),
                 codes.values.data(), stream);
   }
-  check(cudaMemcpyAsync(workspace.host_nnz.data(), codes.row_offsets.data() + n, sizeof(int64_t), cudaMemcpyDeviceToHost, stream),
-        "reading sizes");
-  check(cudaMemcpyAsync(workspace.host.data(), workspace.status.data(), sizeof(Status), cudaMemcpyDeviceToHost, stream),
-        "reading the status");
-  workspace.stream.wait();
-  lease.done();
+  finish(codes, n, lease);
   check_failures(workspace.host->failures, v, dictionary.d, "v");
-  codes.n = n;
-  codes.nnz = *workspace.host_nnz.data();
 }
 
 // ---- to and from the host

@@ -88,6 +88,7 @@ class Engine {
   template <typename Gate>
   int64_t compact_chunk(const Features& features, const Batch& batch, const Gate& gate, int64_t first_row, Codes& into,
                         const int64_t* nnz_before, Workspace& workspace) const;
+  void finish(Codes& codes, int64_t n, Lease& lease) const;
   void check_failures(const Failures& failures, const float* x, int64_t d, const char* name) const;
 
   const int device_;

@@ -42,30 +42,13 @@ namespace {
 
 using sae::fail;
 
-// A fixed array: remembering an error must not itself run out of memory.
-thread_local char last_error[512] = "";
-
-sae_status remember(sae_status status, const char* message) {
-  std::snprintf(last_error, sizeof(last_error), "%s", message);
-  return status;
-}
+thread_local sae::ErrorText last_error = "";
 
 // Every function that can fail runs its body through this.
 template <typename Body>
 sae_status guarded(const Body& body) {
-  try {
-    const sae::DefaultFloatEnvironment environment;
-    body();
-    return SAE_OK;
-  } catch (const sae::Error& e) {
-    return remember(e.status(), e.what());
-  } catch (const std::bad_alloc&) {
-    return remember(SAE_OUT_OF_MEMORY, "out of native memory");
-  } catch (const std::exception& e) {
-    return remember(SAE_INTERNAL, e.what());
-  } catch (...) {
-    return remember(SAE_INTERNAL, "unknown failure");
-  }
+  const sae::DefaultFloatEnvironment environment;
+  return sae::status_of(body, last_error);
 }
 
 // As guarded, and codes that the body was writing hold no rows if it fails.
