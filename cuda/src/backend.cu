@@ -49,7 +49,7 @@ const sae_cuda_backend kTable = {
     },
     [](int32_t device) { return sae::cuda::screen_name(sae::cuda::default_screen(device)); },
 
-    [](int32_t device, const sae_cuda_weights* weights, int32_t threads, const char* screen, void* stream,
+    [](int32_t device, const sae_weights* weights, int32_t threads, const char* screen, void* stream,
        sae_cuda_engine** engine) {
       return guarded([&] {
         *engine = nullptr;

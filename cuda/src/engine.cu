@@ -188,7 +188,7 @@ class Engine::Source {
 
 // ---- opening
 
-Engine::Engine(int device, const sae_cuda_weights& weights, int threads, const char* screen, cudaStream_t callers_stream,
+Engine::Engine(int device, const sae_weights& weights, int threads, const char* screen, cudaStream_t callers_stream,
                bool probing)
     : device_(device), d_sae_(weights.d_sae), callers_stream_(callers_stream), pool_(threads) {
   const std::string reason = device_reason(device);
@@ -234,7 +234,7 @@ Engine::Engine(int device, const sae_cuda_weights& weights, int threads, const c
 Engine::~Engine() { cudaSetDevice(device_); }
 
 // All at once, before anything is copied: what the model needs, and the workspace of its smallest calls.
-void Engine::require_memory(const sae_cuda_weights& weights) const {
+void Engine::require_memory(const sae_weights& weights) const {
   const bool quantised = screen_ != Screen::kCanonical;
   const double per_weight = quantised ? sizeof(float) + sizeof(uint16_t) : sizeof(float);
   const double pitches = static_cast<double>(round_up(weights.d_in, kSlice) + round_up(weights.d_out, kSlice));

@@ -48,7 +48,7 @@ struct Workspace;
 class Engine {
  public:
   // probing: opened by the probe of its screen, which must not ask for it again.
-  Engine(int device, const sae_cuda_weights& weights, int threads, const char* screen, cudaStream_t callers_stream,
+  Engine(int device, const sae_weights& weights, int threads, const char* screen, cudaStream_t callers_stream,
          bool probing = false);
   ~Engine();
 
@@ -75,7 +75,7 @@ class Engine {
   class Lease;
   class Source;
 
-  void require_memory(const sae_cuda_weights& weights) const;
+  void require_memory(const sae_weights& weights) const;
   void upload(Dictionary& dictionary, const float* rows, int64_t d, const char* name, Workspace& workspace);
   Features features(const Dictionary& dictionary) const;
   Screen choose_screen(int64_t n) const;

@@ -49,8 +49,8 @@ bool names_planted_features(int device, Screen screen) {
     threshold[j] = std::nextafter(p, -INFINITY);
     offset[j] = 2 * std::fabs(p) + 1;  // v = p + offset > 0: the threshold decides
   }
-  const sae_cuda_weights weights = {kD,       kD,       kFeatures,        w.data(),     w.data(),
-                                    b.data(), threshold.data(), scale.data(), offset.data()};
+  const sae_weights weights = {kD, kD, kFeatures, w.data(), w.data(), b.data(), nullptr, threshold.data(), scale.data(),
+                               offset.data(), SAE_SELECT_GATE, 0, SAE_NORMALIZE_NONE};
   // What a screen names is decided exactly, so it can only lose: as many active features are the same ones.
   const auto active = [&](Screen with) {
     Engine engine(device, weights, 1, screen_name(with), nullptr, true);

@@ -4,6 +4,7 @@
  * Shapes: all arrays are row-major and contiguous. n rows; d_in, d_out model dimensions; d_sae features.
  *   w_enc [d_sae, d_in]   row j is the encoder direction w_j of feature j
  *   w_dec [d_sae, d_out]  row j is the decoder direction d_j of feature j
+ *   w_skip [d_out, d_in]  of transcoders with a skip connection: x_hat also holds w_skip x
  * Numbers: every result is defined to the bit. Dot(x, w) is 128 partial sums by fused multiply-add (element i joins sum
  *   i mod 128, i ascending), halved seven times (s[i] += s[i + 64], 32, 16, 8, 4, 2, 1), plus +0.0f.
  * Errors: a function that can fail returns a status; sae_last_error() then holds one line that says what, expected and got.
@@ -49,6 +50,37 @@ typedef enum sae_stop {
   SAE_STOP_CONVERGED = 5  /* l1: the duality gap is closed */
 } sae_stop;
 
+/* Which of a row's features are active. The gate is p = Dot(x, w_j) > threshold[j]; v = fma(scale[j], p, offset[j]) is the value. */
+typedef enum sae_selection {
+  SAE_SELECT_GATE = 0,       /* all that pass the gate with v > 0: ReLU, JumpReLU, Gated, BatchTopK and Matryoshka at inference */
+  SAE_SELECT_TOP = 1,        /* of those that pass the gate with v > 0, the k largest v: TopK that ends in a ReLU */
+  SAE_SELECT_TOP_SIGNED = 2, /* of those that pass the gate, the k largest v, negative ones too, but no zero */
+  SAE_SELECT_TOP_ABS = 3     /* of those that pass the gate, the k largest |v|, but no zero */
+} sae_selection;             /* ties go to the lower index */
+
+/* What encode does to a row of x first; decode undoes it with the row's scale and shift, which the codes carry. Statistics in double,
+ * i ascending, each of x', scale and shift rounded to float32 once. */
+typedef enum sae_normalization {
+  SAE_NORMALIZE_NONE = 0,
+  SAE_NORMALIZE_LAYER = 1,   /* shift = mean(x), scale = std(x) with d - 1 (so d_in >= 2); x' = (x - shift) / (scale + 1e-5) */
+  SAE_NORMALIZE_CONSTANT = 2 /* shift = 0, scale = ||x|| / sqrt(d_in); x' = x / scale, and 0 where x = 0 */
+} sae_normalization;
+
+/* The weights of an SAE, borrowed from the caller. */
+typedef struct sae_weights {
+  int64_t d_in, d_out, d_sae;
+  const float* w_enc;     /* [d_sae, d_in] */
+  const float* w_dec;     /* [d_sae, d_out] */
+  const float* b_dec;     /* [d_out] */
+  const float* w_skip;    /* [d_out, d_in], or NULL */
+  const float* threshold; /* [d_sae], may be +-infinity */
+  const float* scale;     /* [d_sae], positive */
+  const float* offset;    /* [d_sae] */
+  sae_selection selection;
+  int64_t k;              /* of the selections other than GATE: 1 to d_sae */
+  sae_normalization normalization;
+} sae_weights;
+
 typedef struct sae_model sae_model; /* immutable; the weights of one SAE on one device */
 typedef struct sae_codes sae_codes; /* CSR: row_offsets [n + 1], indices [nnz] ascending within a row, values [nnz] */
 
@@ -71,17 +103,13 @@ SAE_API float* sae_alloc(int64_t count);
 SAE_API void sae_free(float* array);
 
 /*
- * A model on the CPU. Feature j of row x is active iff p = Dot(x, w_j) > threshold[j] and v = fma(scale[j], p, offset[j]) > 0;
- * its value is v. This one form serves ReLU, JumpReLU, BatchTopK and Matryoshka at inference, and Gated.
- *   b_dec [d_out]; threshold, scale, offset [d_sae]: threshold may be +-infinity, scale must be positive.
- * The arrays are borrowed: they must stay in place, unchanged, until sae_close.
+ * A model on the CPU. The arrays are borrowed: they must stay in place, unchanged, until sae_close.
  * threads: how many threads this model's calls use, the caller included; at least 1.
  * screen:  "canonical" or "sgemm" to force one, NULL to choose by shape. No choice changes a bit of any result.
  * kernel:  "avx512", "avx2" or "portable" to force one form of Dot, NULL for the best. The same holds.
  */
-SAE_API sae_status sae_cpu_open(int64_t d_in, int64_t d_out, int64_t d_sae, const float* w_enc, const float* w_dec,
-                                const float* b_dec, const float* threshold, const float* scale, const float* offset,
-                                int32_t threads, const char* screen, const char* kernel, sae_model** model);
+SAE_API sae_status sae_cpu_open(const sae_weights* weights, int32_t threads, const char* screen, const char* kernel,
+                                sae_model** model);
 
 /*
  * CUDA. The backend is a library of its own (libsae4j_cuda.so), loaded on request and never unloaded; it needs a driver, and cuBLAS
@@ -112,9 +140,8 @@ SAE_API const char* sae_cuda_default_screen(int32_t device);
  * stream:  a cudaStream_t of the caller, or NULL: every call first waits for the work that is in it. Calls are synchronous: what
  *   they write is there when they return.
  */
-SAE_API sae_status sae_cuda_open(int32_t device, int64_t d_in, int64_t d_out, int64_t d_sae, const float* w_enc,
-                                 const float* w_dec, const float* b_dec, const float* threshold, const float* scale,
-                                 const float* offset, int32_t threads, const char* screen, void* stream, sae_model** model);
+SAE_API sae_status sae_cuda_open(int32_t device, const sae_weights* weights, int32_t threads, const char* screen, void* stream,
+                                 sae_model** model);
 
 /* No call may be running on the model. NULL is allowed. */
 SAE_API void sae_close(sae_model* model);
@@ -129,9 +156,9 @@ SAE_API sae_status sae_codes_create(sae_codes** codes);
 SAE_API void sae_codes_destroy(sae_codes* codes);
 
 /* Replaces the content by a copy. Offsets must start at 0 and not decrease, indices be in [0, d_sae) and strictly ascending
- * within a row, values be finite. On failure the codes hold no rows. */
+ * within a row, values be finite; scale and shift [n], finite, or both NULL. On failure the codes hold no rows. */
 SAE_API sae_status sae_codes_assign(sae_codes* codes, int64_t n, int64_t d_sae, const int64_t* row_offsets,
-                                    const int32_t* indices, const float* values);
+                                    const int32_t* indices, const float* values, const float* scale, const float* shift);
 
 /* Sizes, and the arrays themselves: valid until the codes are next written or destroyed. Codes that a CUDA model wrote stay on the
  * device, where its decode finds them; the first call for one of the arrays brings them, and gives NULL if that fails. */
@@ -142,6 +169,11 @@ SAE_API const int64_t* sae_codes_row_offsets(const sae_codes* codes);
 SAE_API const int32_t* sae_codes_indices(const sae_codes* codes);
 SAE_API const float* sae_codes_values(const sae_codes* codes);
 
+/* [n], what a model that normalises took out of each row; NULL, without an error, where none did. */
+SAE_API int32_t sae_codes_normalized(const sae_codes* codes);
+SAE_API const float* sae_codes_scale(const sae_codes* codes);
+SAE_API const float* sae_codes_shift(const sae_codes* codes);
+
 /* Why pursue stopped in this row. */
 SAE_API sae_stop sae_codes_stop(const sae_codes* codes, int64_t row);
 
@@ -149,10 +181,13 @@ SAE_API sae_stop sae_codes_stop(const sae_codes* codes, int64_t row);
 SAE_API sae_status sae_encode(const sae_model* model, const float* x, int64_t n, sae_codes* codes);
 
 /*
- * codes [n, d_sae] -> x_hat [n, d_out] = sum_j f_j d_j, features ascending by fused multiply-add from +0, then + b_dec;
- * with direction != 0 without b_dec (a difference of activations must be decoded so).
+ * codes [n, d_sae] -> x_hat [n, d_out] = sum_j f_j d_j, features ascending by fused multiply-add from +0, then + b_dec, then
+ * + Dot(x, row i of w_skip), then fma(scale, ., shift) where the model normalises.
+ * With direction != 0 without b_dec and shift (a difference of activations must be decoded so).
+ * x: [n, d_in], what was encoded; NULL unless the model has w_skip. Codes of a model that normalises must carry scale and shift, and
+ * other codes must not.
  */
-SAE_API sae_status sae_decode(const sae_model* model, const sae_codes* codes, int32_t direction, float* x_hat);
+SAE_API sae_status sae_decode(const sae_model* model, const sae_codes* codes, const float* x, int32_t direction, float* x_hat);
 
 /*
  * Signed projection of v [n, d]: coefficient_j = <v, d_j> (d = d_out), divided by ||d_j|| if unit != 0 (0 where ||d_j|| = 0),

@@ -89,21 +89,27 @@ void require_projection(const sae_model* model, const float* v, int64_t n, sae_r
   require_rows(v, n, readout == SAE_READOUT_DECODER ? model->weights.d_out : model->weights.d_in, "v");
 }
 
-// The weights as sae_cpu_open and sae_cuda_open take them, checked but for the matrices' values.
-sae::Weights checked_weights(int64_t d_in, int64_t d_out, int64_t d_sae, const float* w_enc, const float* w_dec,
-                             const float* b_dec, const float* threshold, const float* scale, const float* offset) {
-  require_range(d_in, 1, 1 << 24, "d_in");
-  require_range(d_out, 1, 1 << 24, "d_out");
-  require_range(d_sae, 1, INT32_MAX, "d_sae");
-  require(w_enc, "w_enc");
-  require(w_dec, "w_dec");
-  require(b_dec, "b_dec");
-  require(threshold, "threshold");
-  require(scale, "scale");
-  require(offset, "offset");
-  const sae::Weights weights = {d_in, d_out, d_sae, w_enc, w_dec, b_dec, threshold, scale, offset};
-  sae::require_valid_vectors(weights);
-  return weights;
+// All but the matrices' values, which a backend reads anyway.
+void require_valid(const sae_weights* weights) {
+  require(weights, "weights");
+  require_range(weights->d_in, 1, 1 << 24, "d_in");
+  require_range(weights->d_out, 1, 1 << 24, "d_out");
+  require_range(weights->d_sae, 1, INT32_MAX, "d_sae");
+  require(weights->w_enc, "w_enc");
+  require(weights->w_dec, "w_dec");
+  require(weights->b_dec, "b_dec");
+  require(weights->threshold, "threshold");
+  require(weights->scale, "scale");
+  require(weights->offset, "offset");
+  require_range(weights->selection, SAE_SELECT_GATE, SAE_SELECT_TOP_ABS, "selection");
+  if (weights->selection != SAE_SELECT_GATE) require_range(weights->k, 1, weights->d_sae, "k");
+  require_range(weights->normalization, SAE_NORMALIZE_NONE, SAE_NORMALIZE_CONSTANT, "normalization");
+  if (weights->normalization == SAE_NORMALIZE_LAYER) require_range(weights->d_in, 2, 1 << 24, "d_in of a layer norm");
+  if (weights->normalization != SAE_NORMALIZE_NONE && weights->d_out != weights->d_in) {
+    fail(SAE_INVALID_ARGUMENT, "a model that normalises must have d_out = d_in = %lld, got %lld",
+         static_cast<long long>(weights->d_in), static_cast<long long>(weights->d_out));
+  }
+  sae::require_valid_vectors(*weights);
 }
 
 // An array of codes; null, with the error remembered, if it could not be brought from a device.
@@ -157,16 +163,14 @@ float* sae_alloc(int64_t count) {
 
 void sae_free(float* array) { sae::free_floats(array); }
 
-sae_status sae_cpu_open(int64_t d_in, int64_t d_out, int64_t d_sae, const float* w_enc, const float* w_dec,
-                        const float* b_dec, const float* threshold, const float* scale, const float* offset, int32_t threads,
-                        const char* screen, const char* kernel, sae_model** model) {
+sae_status sae_cpu_open(const sae_weights* weights, int32_t threads, const char* screen, const char* kernel,
+                        sae_model** model) {
   return guarded([&] {
     require(model, "model");
     *model = nullptr;
     require_range(threads, 1, 1024, "threads");
-    const sae::Weights weights =
-        checked_weights(d_in, d_out, d_sae, w_enc, w_dec, b_dec, threshold, scale, offset);
-    auto opened = std::make_unique<sae::CpuModel>(weights, threads, screen, kernel);
+    require_valid(weights);
+    auto opened = std::make_unique<sae::CpuModel>(*weights, threads, screen, kernel);
     opened->description += ", " + openblas_version();
     *model = opened.release();
   });
@@ -207,16 +211,14 @@ const char* sae_cuda_default_screen(int32_t device) {
   return backend == nullptr ? "" : backend->default_screen(device);
 }
 
-sae_status sae_cuda_open(int32_t device, int64_t d_in, int64_t d_out, int64_t d_sae, const float* w_enc, const float* w_dec,
-                         const float* b_dec, const float* threshold, const float* scale, const float* offset,
-                         int32_t threads, const char* screen, void* stream, sae_model** model) {
+sae_status sae_cuda_open(int32_t device, const sae_weights* weights, int32_t threads, const char* screen, void* stream,
+                         sae_model** model) {
   return guarded([&] {
     require(model, "model");
     *model = nullptr;
     require_range(threads, 1, 1024, "threads");
-    const sae::Weights weights =
-        checked_weights(d_in, d_out, d_sae, w_enc, w_dec, b_dec, threshold, scale, offset);
-    *model = new sae::CudaModel(weights, device, threads, screen, stream);
+    require_valid(weights);
+    *model = new sae::CudaModel(*weights, device, threads, screen, stream);
   });
 }
 
@@ -236,7 +238,7 @@ sae_status sae_codes_create(sae_codes** codes) {
 void sae_codes_destroy(sae_codes* codes) { delete codes; }
 
 sae_status sae_codes_assign(sae_codes* codes, int64_t n, int64_t d_sae, const int64_t* row_offsets, const int32_t* indices,
-                            const float* values) {
+                            const float* values, const float* scale, const float* shift) {
   return guarded_writing(codes, [&] {
     require(codes, "codes");
     require_range(n, 0, INT64_MAX / 16, "n");
@@ -272,6 +274,17 @@ sae_status sae_codes_assign(sae_codes* codes, int64_t n, int64_t d_sae, const in
       }
       codes->append_row(indices + begin, values + begin, count);
     }
+    if ((scale == nullptr) != (shift == nullptr)) {
+      fail(SAE_INVALID_ARGUMENT, "scale and shift must both be given, or neither");
+    }
+    if (scale == nullptr) return;
+    for (int64_t row = 0; row < n; ++row) {
+      if (!std::isfinite(scale[row]) || !std::isfinite(shift[row])) {
+        fail(SAE_INVALID_ARGUMENT, "scale and shift must be finite, got %g and %g in row %lld", scale[row], shift[row],
+             static_cast<long long>(row));
+      }
+    }
+    codes->append_normalization(scale, shift, n);
   });
 }
 
@@ -281,6 +294,9 @@ int64_t sae_codes_nnz(const sae_codes* codes) { return codes == nullptr ? 0 : co
 const int64_t* sae_codes_row_offsets(const sae_codes* codes) { return array_of(codes, &sae_codes::row_offsets); }
 const int32_t* sae_codes_indices(const sae_codes* codes) { return array_of(codes, &sae_codes::indices); }
 const float* sae_codes_values(const sae_codes* codes) { return array_of(codes, &sae_codes::values); }
+int32_t sae_codes_normalized(const sae_codes* codes) { return codes != nullptr && codes->normalized() ? 1 : 0; }
+const float* sae_codes_scale(const sae_codes* codes) { return array_of(codes, &sae_codes::scale); }
+const float* sae_codes_shift(const sae_codes* codes) { return array_of(codes, &sae_codes::shift); }
 sae_stop sae_codes_stop(const sae_codes* codes, int64_t row) { return codes == nullptr ? SAE_STOP_NONE : codes->stop(row); }
 
 sae_status sae_encode(const sae_model* model, const float* x, int64_t n, sae_codes* codes) {
@@ -293,7 +309,7 @@ sae_status sae_encode(const sae_model* model, const float* x, int64_t n, sae_cod
   });
 }
 
-sae_status sae_decode(const sae_model* model, const sae_codes* codes, int32_t direction, float* x_hat) {
+sae_status sae_decode(const sae_model* model, const sae_codes* codes, const float* x, int32_t direction, float* x_hat) {
   return guarded([&] {
     require(model, "model");
     require(codes, "codes");
@@ -302,7 +318,16 @@ sae_status sae_decode(const sae_model* model, const sae_codes* codes, int32_t di
       fail(SAE_INVALID_ARGUMENT, "codes have %lld features, expected d_sae = %lld", static_cast<long long>(codes->features()),
            static_cast<long long>(model->weights.d_sae));
     }
-    model->decode(*codes, direction != 0, x_hat);
+    if (codes->rows() > 0 && codes->normalized() != (model->weights.normalization != SAE_NORMALIZE_NONE)) {
+      fail(SAE_INVALID_ARGUMENT, codes->normalized() ? "codes carry scale and shift of a model that normalises, and this one does not"
+                                                     : "codes carry no scale and shift, which this model's decode needs: it normalises");
+    }
+    if (model->weights.w_skip != nullptr) {
+      if (codes->rows() > 0 && x == nullptr) fail(SAE_INVALID_ARGUMENT, "decode needs x: the model has a skip connection");
+    } else if (x != nullptr) {
+      fail(SAE_INVALID_ARGUMENT, "decode takes no x: the model has no skip connection");
+    }
+    model->decode(*codes, x, direction != 0, x_hat);
   });
 }
 

@@ -1,5 +1,6 @@
 #include "codes.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 void sae_codes::clear(int64_t features) {
@@ -7,10 +8,21 @@ void sae_codes::clear(int64_t features) {
   features_ = features;
   on_host_ = true;
   is_on_device_ = false;
+  normalized_ = false;
+  normalized_rows_ = 0;
   stops_.clear();
   row_offsets_.reserve(1);
   reserve_nnz(1);  // so that the arrays have an address even when empty
   row_offsets_[0] = 0;
+}
+
+void sae_codes::append_normalization(const float* scale, const float* shift, int64_t n) {
+  normalized_ = true;
+  scale_.reserve(normalized_rows_ + n);
+  shift_.reserve(normalized_rows_ + n);
+  std::copy(scale, scale + n, scale_.data() + normalized_rows_);
+  std::copy(shift, shift + n, shift_.data() + normalized_rows_);
+  normalized_rows_ += n;
 }
 
 void sae_codes::hold_on_device(int64_t n, int64_t nnz) {

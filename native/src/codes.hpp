@@ -43,6 +43,11 @@ struct sae_codes {
   const int32_t* indices() const { return bring(), indices_.data(); }
   const float* values() const { return bring(), values_.data(); }
 
+  // Of a model that normalises: what it took out of each row, [rows]. Null where none did.
+  bool normalized() const { return normalized_; }
+  const float* scale() const { return normalized_ ? (bring(), scale_.data()) : nullptr; }
+  const float* shift() const { return normalized_ ? (bring(), shift_.data()) : nullptr; }
+
   // No rows, of so many features.
   void clear(int64_t features);
 
@@ -56,6 +61,9 @@ struct sae_codes {
     int64_t count;
   };
   void merge(int64_t first_row, int64_t first_feature, const HitList* lists, int64_t list_count);
+
+  // The scale and shift of n rows that follow those which have them. All rows have them in the end, or none.
+  void append_normalization(const float* scale, const float* shift, int64_t n);
 
   // n rows that are in device(), of a model's call that wrote them there.
   void hold_on_device(int64_t n, int64_t nnz);
@@ -89,6 +97,10 @@ struct sae_codes {
   mutable sae::Buffer<int64_t> row_offsets_;
   mutable sae::Buffer<int32_t> indices_;
   mutable sae::Buffer<float> values_;
+  bool normalized_ = false;
+  int64_t normalized_rows_ = 0;
+  mutable sae::Buffer<float> scale_;
+  mutable sae::Buffer<float> shift_;
   mutable bool on_host_ = true;
   bool is_on_device_ = false;
   int64_t device_nnz_ = 0;

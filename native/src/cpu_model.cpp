@@ -98,6 +98,9 @@ struct CpuModel::Tile {
 
 CpuModel::CpuModel(const Weights& weights, int threads, const char* screen, const char* kernel)
     : sae_model(weights), kernels_(choose_kernels(kernel)), pool_(threads) {
+  if (weights.selection != SAE_SELECT_GATE || weights.normalization != SAE_NORMALIZE_NONE || weights.w_skip != nullptr) {
+    fail(SAE_UNAVAILABLE, "TopK, normalisation and skip connections are not yet on the CPU");
+  }
   if (screen != nullptr) forced_ = screen_by_name(screen);
   encoder_.rows = weights.w_enc;
   encoder_.d = weights.d_in;
@@ -252,7 +255,7 @@ int CpuModel::candidate_rows(const Batch& batch, const float* scores, int64_t j,
   return found;
 }
 
-void CpuModel::decode(const sae_codes& codes, bool direction, float* x_hat) const {
+void CpuModel::decode(const sae_codes& codes, const float* /*x*/, bool direction, float* x_hat) const {
   const int64_t n = codes.rows(), d = weights.d_out;
   const float* bias = direction ? nullptr : weights.b_dec;
   const auto gather = [&](int64_t row, int64_t begin, int64_t end) {

@@ -16,12 +16,6 @@ extern "C" {
 typedef struct sae_cuda_engine sae_cuda_engine; /* a model's weights and scratch on a device */
 typedef struct sae_cuda_codes sae_cuda_codes;   /* CSR on a device; grows, never shrinks */
 
-/* The weights of an SAE on the host (sae4j.h, sae_cuda_open). */
-typedef struct sae_cuda_weights {
-  int64_t d_in, d_out, d_sae;
-  const float *w_enc, *w_dec, *b_dec, *threshold, *scale, *offset;
-} sae_cuda_weights;
-
 /* Functions that return a status leave the text of a failure in last_error (the calling thread's). */
 typedef struct sae_cuda_backend {
   int32_t version;
@@ -33,7 +27,7 @@ typedef struct sae_cuda_backend {
   const char* (*screen_reason)(int32_t device, int32_t screen);
   const char* (*default_screen)(int32_t device);
 
-  sae_status (*open)(int32_t device, const sae_cuda_weights* weights, int32_t threads, const char* screen,
+  sae_status (*open)(int32_t device, const sae_weights* weights, int32_t threads, const char* screen,
                      void* stream, sae_cuda_engine** engine);
   void (*close)(sae_cuda_engine* engine);
   const char* (*description)(const sae_cuda_engine* engine);

@@ -70,9 +70,10 @@ const sae_cuda_backend* cuda_backend() { return __atomic_load_n(&loaded, __ATOMI
 
 CudaModel::CudaModel(const Weights& weights, int device, int threads, const char* screen, void* stream)
     : sae_model(weights), backend_(require_backend()), pool_(threads) {
-  const sae_cuda_weights w = {weights.d_in,  weights.d_out,     weights.d_sae, weights.w_enc, weights.w_dec,
-                              weights.b_dec, weights.threshold, weights.scale, weights.offset};
-  require_ok(backend_, backend_.open(device, &w, threads, screen, stream, &engine_));
+  if (weights.selection != SAE_SELECT_GATE || weights.normalization != SAE_NORMALIZE_NONE || weights.w_skip != nullptr) {
+    fail(SAE_UNAVAILABLE, "TopK, normalisation and skip connections are not yet on CUDA");
+  }
+  require_ok(backend_, backend_.open(device, &weights, threads, screen, stream, &engine_));
   description = backend_.description(engine_);
 }
 
@@ -94,7 +95,7 @@ void CudaModel::encode(const float* x, int64_t n, sae_codes& codes) const {
   codes.hold_on_device(n, backend_.codes_nnz(device));
 }
 
-void CudaModel::decode(const sae_codes& codes, bool direction, float* x_hat) const {
+void CudaModel::decode(const sae_codes& codes, const float* /*x*/, bool direction, float* x_hat) const {
   sae_cuda_codes* device = handle_of(codes.on_device());
   if (device != nullptr && backend_.codes_fit(engine_, device)) {
     require_ok(backend_, backend_.decode(engine_, device, direction, x_hat));

@@ -7,16 +7,7 @@
 
 namespace sae {
 
-// The weights of an SAE, borrowed from the caller (sae4j.h, sae_cpu_open).
-struct Weights {
-  int64_t d_in, d_out, d_sae;
-  const float* w_enc;      // [d_sae, d_in]
-  const float* w_dec;      // [d_sae, d_out]
-  const float* b_dec;      // [d_out]
-  const float* threshold;  // [d_sae]
-  const float* scale;      // [d_sae]
-  const float* offset;     // [d_sae]
-};
+using Weights = sae_weights;
 
 // Throws Error unless thresholds are numbers, offsets and b_dec finite, scales finite and positive.
 void require_valid_vectors(const Weights& weights);
@@ -38,7 +29,7 @@ struct sae_model {
   virtual ~sae_model() = default;
 
   virtual void encode(const float* x, int64_t n, sae_codes& codes) const = 0;
-  virtual void decode(const sae_codes& codes, bool direction, float* x_hat) const = 0;
+  virtual void decode(const sae_codes& codes, const float* x, bool direction, float* x_hat) const = 0;
   virtual void project_dense(const float* v, int64_t n, sae_readout readout, bool unit, float* coefficients) const = 0;
   virtual void project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign,
                            sae_codes& codes) const = 0;

@@ -76,8 +76,8 @@ void set_memory(int64_t bytes) { hook<void(int64_t)>("emu_set_memory")(bytes); }
 
 sae_status open(Sae& sae, const char* screen, sae_model** model) {
   CHECK(sae_cuda_load(library()) == SAE_OK, "%s", sae_last_error());
-  return sae_cuda_open(0, sae.d_in, sae.d_out, sae.d_sae, sae.w_enc.data(), sae.w_dec.data(), sae.b_dec.data(),
-                       sae.threshold.data(), sae.scale.data(), sae.offset.data(), 2, screen, nullptr, model);
+  const sae_weights weights = sae.weights();
+  return sae_cuda_open(0, &weights, 2, screen, nullptr, model);
 }
 
 sae_model* open(Sae& sae, const char* screen) {
@@ -117,13 +117,13 @@ void compare(Sae& sae, sae_model* cpu, sae_model* cuda, int64_t n, const char* w
   CHECK(sae_encode(cpu, x.data(), n, expected) == SAE_OK, "%s", sae_last_error());
   const sae_status encoded = sae_encode(cuda, x.data(), n, got);
   for (const int direction : {0, 1}) {  // before the codes are brought to the host
-    CHECK(sae_decode(cpu, expected, direction, x_hat.data()) == SAE_OK, "%s", sae_last_error());
-    CHECK(sae_decode(cuda, got, direction, other_hat.data()) == SAE_OK, "%s", sae_last_error());
+    CHECK(sae_decode(cpu, expected, nullptr, direction, x_hat.data()) == SAE_OK, "%s", sae_last_error());
+    CHECK(sae_decode(cuda, got, nullptr, direction, other_hat.data()) == SAE_OK, "%s", sae_last_error());
     CHECK(n == 0 || std::memcmp(x_hat.data(), other_hat.data(), sizeof(float) * x_hat.size()) == 0, "%s: decode differs", what);
   }
   same("encode", encoded, expected, got);
-  CHECK(sae_decode(cuda, expected, 0, other_hat.data()) == SAE_OK, "codes of the host: %s", sae_last_error());
-  CHECK(sae_decode(cpu, got, 0, x_hat.data()) == SAE_OK, "codes of the device: %s", sae_last_error());
+  CHECK(sae_decode(cuda, expected, nullptr, 0, other_hat.data()) == SAE_OK, "codes of the host: %s", sae_last_error());
+  CHECK(sae_decode(cpu, got, nullptr, 0, x_hat.data()) == SAE_OK, "codes of the device: %s", sae_last_error());
   CHECK(n == 0 || std::memcmp(x_hat.data(), other_hat.data(), sizeof(float) * x_hat.size()) == 0, "%s: decode differs", what);
   if (!projects) return;
   for (const int64_t k : {int64_t{2}, sae.d_sae + 3}) {
@@ -247,7 +247,7 @@ TEST(every_injected_failure_is_a_status_and_leaks_nothing) {
         if (status == SAE_OK) {
           Codes codes, top;
           for (const sae_status s :
-               {sae_encode(model, x.data(), 260, codes), sae_decode(model, codes, 0, x_hat.data()),
+               {sae_encode(model, x.data(), 260, codes), sae_decode(model, codes, nullptr, 0, x_hat.data()),
                 sae_project_top(model, x.data(), 40, SAE_READOUT_DECODER, 1, 3, 0, top)}) {
             failed += s != SAE_OK;
             if (s != SAE_OK) status = s;
@@ -287,20 +287,20 @@ TEST(callers_device_pointers_and_stream_serve) {
     sae_model* cpu = sae.open(2);
     Codes expected, got;
     CHECK(sae_encode(cpu, x.data(), n, expected) == SAE_OK, "%s", sae_last_error());
-    CHECK(sae_decode(cpu, expected, 0, x_hat.data()) == SAE_OK, "%s", sae_last_error());
+    CHECK(sae_decode(cpu, expected, nullptr, 0, x_hat.data()) == SAE_OK, "%s", sae_last_error());
     CHECK(sae_project_dense(cpu, x.data(), n, SAE_READOUT_DECODER, 1, dense.data()) == SAE_OK, "%s", sae_last_error());
 
     void* stream = nullptr;
     hook<int(void**, unsigned)>("cudaStreamCreateWithFlags")(&stream, 1);
     sae_model* cuda = nullptr;
     CHECK(sae_cuda_load(library()) == SAE_OK, "%s", sae_last_error());
-    CHECK(sae_cuda_open(0, d, d, 200, sae.w_enc.data(), sae.w_dec.data(), sae.b_dec.data(), sae.threshold.data(),
-                        sae.scale.data(), sae.offset.data(), 2, nullptr, stream, &cuda) == SAE_OK, "%s", sae_last_error());
+    const sae_weights weights = sae.weights();
+    CHECK(sae_cuda_open(0, &weights, 2, nullptr, stream, &cuda) == SAE_OK, "%s", sae_last_error());
     {
       DeviceFloats device_x(n * d), device_hat(n * d), device_dense(n * 200);
       copy(device_x, x.data(), n * d, stream);
       CHECK(sae_encode(cuda, device_x, n, got) == SAE_OK, "%s", sae_last_error());
-      CHECK(sae_decode(cuda, got, 0, device_hat) == SAE_OK, "%s", sae_last_error());
+      CHECK(sae_decode(cuda, got, nullptr, 0, device_hat) == SAE_OK, "%s", sae_last_error());
       CHECK(sae_project_dense(cuda, device_x, n, SAE_READOUT_DECODER, 1, device_dense) == SAE_OK, "%s", sae_last_error());
       copy(other_hat.data(), device_hat, n * d, stream);
       copy(other_dense.data(), device_dense, n * 200, stream);
@@ -439,8 +439,7 @@ TEST(cuda_names_bad_arguments_and_overflow) {
   refuses(open(sae, "int7", &model), SAE_INVALID_ARGUMENT, "got \"int7\"");
   sae.w_enc[11] = NAN;
   refuses(open(sae, nullptr, &model), SAE_INVALID_ARGUMENT, "w_enc of feature 0 must be finite, got nan at 11");
-  refuses(sae_cuda_open(99, 64, 64, 90, sae.w_dec.data(), sae.w_dec.data(), sae.b_dec.data(), sae.threshold.data(),
-                        sae.scale.data(), sae.offset.data(), 1, nullptr, nullptr, &model),
-          SAE_UNAVAILABLE, "numbered from 0");
+  const sae_weights weights = sae.weights();
+  refuses(sae_cuda_open(99, &weights, 1, nullptr, nullptr, &model), SAE_UNAVAILABLE, "numbered from 0");
   CHECK(model == nullptr, "a failed open gave a model");
 }

@@ -29,7 +29,7 @@ TEST(every_screen_kernel_and_thread_count_gives_the_same_bits) {
         sae_model* first = sae.open(1, "canonical", "portable");
         Codes expected, top;
         CHECK(sae_encode(first, x.data(), n, expected) == SAE_OK, "%s", sae_last_error());
-        CHECK(sae_decode(first, expected, 0, x_hat.data()) == SAE_OK, "%s", sae_last_error());
+        CHECK(sae_decode(first, expected, nullptr, 0, x_hat.data()) == SAE_OK, "%s", sae_last_error());
         CHECK(sae_project_top(first, x.data(), n, SAE_READOUT_ENCODER, 0, 5, 0, top) == SAE_OK, "%s", sae_last_error());
         for (const int threads : {1, 2, 3}) {
           for (const char* screen : {"canonical", "sgemm"}) {
@@ -41,7 +41,7 @@ TEST(every_screen_kernel_and_thread_count_gives_the_same_bits) {
               const std::string difference = same_codes(expected, got);
               CHECK(difference.empty(), "d_in %lld d_sae %lld n %lld threads %d %s %s: %s", (long long)d_in, (long long)d_sae,
                     (long long)n, threads, screen, kernel == nullptr ? "best" : kernel, difference.c_str());
-              CHECK(sae_decode(model, got, 0, other_hat.data()) == SAE_OK, "%s", sae_last_error());
+              CHECK(sae_decode(model, got, nullptr, 0, other_hat.data()) == SAE_OK, "%s", sae_last_error());
               CHECK(n == 0 || std::memcmp(x_hat.data(), other_hat.data(), sizeof(float) * x_hat.size()) == 0, "decode differs");
               CHECK(sae_project_top(model, x.data(), n, SAE_READOUT_ENCODER, 0, 5, 0, got_top) == SAE_OK, "%s", sae_last_error());
               CHECK(same_codes(top, got_top).empty(), "top k: %s", same_codes(top, got_top).c_str());
@@ -235,19 +235,19 @@ TEST(bad_arguments_are_named) {
   const int64_t offsets[2] = {0, 2};
   const float values[2] = {1, 2};
   const int32_t descending[2] = {3, 2}, outside[2] = {3, 7};
-  refuses(sae_codes_assign(codes, 1, 7, offsets, descending, values), SAE_INVALID_ARGUMENT, "ascend strictly");
-  refuses(sae_codes_assign(codes, 1, 7, offsets, outside, values), SAE_INVALID_ARGUMENT, "got 7 after 3");
+  refuses(sae_codes_assign(codes, 1, 7, offsets, descending, values, nullptr, nullptr), SAE_INVALID_ARGUMENT, "ascend strictly");
+  refuses(sae_codes_assign(codes, 1, 7, offsets, outside, values, nullptr, nullptr), SAE_INVALID_ARGUMENT, "got 7 after 3");
   const int64_t wild[2] = {0, INT64_MAX};
-  refuses(sae_codes_assign(codes, 1, 7, wild, outside, values), SAE_INVALID_ARGUMENT, "row_offsets[1]");
+  refuses(sae_codes_assign(codes, 1, 7, wild, outside, values, nullptr, nullptr), SAE_INVALID_ARGUMENT, "row_offsets[1]");
   const int32_t fine[2] = {0, 6};
-  CHECK(sae_codes_assign(codes, 1, 9, offsets, fine, values) == SAE_OK, "%s", sae_last_error());
-  refuses(sae_decode(model, codes, 0, x.data()), SAE_INVALID_ARGUMENT, "codes have 9 features, expected d_sae = 7");
+  CHECK(sae_codes_assign(codes, 1, 9, offsets, fine, values, nullptr, nullptr) == SAE_OK, "%s", sae_last_error());
+  refuses(sae_decode(model, codes, nullptr, 0, x.data()), SAE_INVALID_ARGUMENT, "codes have 9 features, expected d_sae = 7");
   sae_close(model);
 
   sae_model* none = nullptr;
   const auto open = [&](const char* screen, const char* kernel) {
-    return sae_cpu_open(5, 6, 7, sae.w_enc.data(), sae.w_dec.data(), sae.b_dec.data(), sae.threshold.data(), sae.scale.data(),
-                        sae.offset.data(), 2, screen, kernel, &none);
+    const sae_weights weights = sae.weights();
+    return sae_cpu_open(&weights, 2, screen, kernel, &none);
   };
   refuses(open("int7", nullptr), SAE_INVALID_ARGUMENT, "got \"int7\"");
   refuses(open(nullptr, "sse"), SAE_INVALID_ARGUMENT, "got \"sse\"");

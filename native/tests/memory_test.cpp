@@ -43,8 +43,9 @@ void check_scratch(const Operation& operation, double least_results) {
   for (int64_t j = 0; j < d_sae; ++j) scale[j] = 1, threshold[j] = -INFINITY;  // half of all features are active
   sae_model* model = nullptr;
   sae_codes* codes = nullptr;
-  CHECK(sae_cpu_open(d, d, d_sae, weights, weights + d * d_sae, b_dec, threshold, scale, offset, threads, "sgemm", nullptr,
-                     &model) == SAE_OK, "%s", sae_last_error());
+  const sae_weights sae = {d, d, d_sae, weights, weights + d * d_sae, b_dec, nullptr, threshold, scale, offset,
+                           SAE_SELECT_GATE, 0, SAE_NORMALIZE_NONE};
+  CHECK(sae_cpu_open(&sae, threads, "sgemm", nullptr, &model) == SAE_OK, "%s", sae_last_error());
   sae_codes_create(&codes);
   // What OpenBLAS keeps for itself is not ours: let it allocate first.
   CHECK(operation(model, x, 64, codes) == SAE_OK, "%s", sae_last_error());
@@ -86,8 +87,9 @@ TEST(codes_used_ten_thousand_times_do_not_grow) {
   sae_model* model = nullptr;
   sae_codes* codes = nullptr;
   float* end = weights.data() + d * d_sae * 2;
-  CHECK(sae_cpu_open(d, d, d_sae, weights.data(), weights.data() + d * d_sae, end, end + d, end + d + d_sae,
-                     end + d + 2 * d_sae, 2, nullptr, nullptr, &model) == SAE_OK, "%s", sae_last_error());
+  const sae_weights sae = {d, d, d_sae, weights.data(), weights.data() + d * d_sae, end, nullptr, end + d, end + d + d_sae,
+                           end + d + 2 * d_sae, SAE_SELECT_GATE, 0, SAE_NORMALIZE_NONE};
+  CHECK(sae_cpu_open(&sae, 2, nullptr, nullptr, &model) == SAE_OK, "%s", sae_last_error());
   sae_codes_create(&codes);
   for (int i = 0; i < 100; ++i) sae_encode(model, x.data(), n, codes);
   const double before = peak_mib();

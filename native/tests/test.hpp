@@ -66,7 +66,7 @@ class Guarded {
   Guarded& operator=(const Guarded&) = delete;
   ~Guarded() { munmap(base_, bytes_); }
 
-  T* data() { return data_; }
+  T* data() const { return data_; }
   int64_t size() const { return count_; }
   T& operator[](int64_t i) { return data_[i]; }
 

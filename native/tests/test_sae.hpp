@@ -24,10 +24,15 @@ struct Sae {
     }
   }
 
+  sae_weights weights() const {
+    return {d_in, d_out, d_sae, w_enc.data(), w_dec.data(), b_dec.data(), nullptr, threshold.data(), scale.data(), offset.data(),
+            SAE_SELECT_GATE, 0, SAE_NORMALIZE_NONE};
+  }
+
   sae_model* open(int threads, const char* screen = nullptr, const char* kernel = nullptr) {
     sae_model* model = nullptr;
-    const sae_status status = sae_cpu_open(d_in, d_out, d_sae, w_enc.data(), w_dec.data(), b_dec.data(), threshold.data(),
-                                           scale.data(), offset.data(), threads, screen, kernel, &model);
+    const sae_weights borrowed = weights();
+    const sae_status status = sae_cpu_open(&borrowed, threads, screen, kernel, &model);
     CHECK(status == SAE_OK, "open: %s", sae_last_error());
     return model;
   }

@@ -2,6 +2,7 @@ package dev.sae4j;
 
 import dev.sae4j.internal.Native;
 import dev.sae4j.internal.bindings.Sae4j;
+import dev.sae4j.internal.bindings.WeightsStruct;
 import dev.sae4j.io.SaeReader;
 import java.nio.file.Path;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -10,15 +11,74 @@ import org.bytedeco.javacpp.FloatPointer;
 /**
  * The weights of one SAE in native memory, in the one form that every operation takes: feature-major float32, everything
  * folded. Feature j of activation x is active iff p = &lt;x, w_j&gt; &gt; threshold_j and v = scale_j p + offset_j &gt; 0; its value is
- * v. (ReLU: threshold -infinity, scale 1, offset b_enc. JumpReLU with threshold theta: theta - b_enc, 1, b_enc.)
+ * v. (ReLU: threshold -infinity, scale 1, offset b_enc. JumpReLU with threshold theta: theta - b_enc, 1, b_enc.) What differs
+ * from that is the {@link Form}'s: TopK's {@link Selection}, a {@link Normalization} of each row, a skip connection.
  *
  * <p>Fill the arrays after {@link #allocate}, then open models on them; from then on they must not change. Models borrow the
  * memory: closing the weights gives it back once the last model is closed too.
  */
 public final class SaeWeights implements AutoCloseable {
-  private static final long MAX_DIMENSION = 1L << 24;
+  /** Which features of a row are active: among those with p &gt; threshold_j. Ties go to the lower index. */
+  public enum Selection {
+    /** All with v &gt; 0. */
+    GATE,
+    /** The k largest v, where v &gt; 0: TopK that ends in a ReLU. */
+    TOP,
+    /** The k largest v, negative ones too, but no zero. */
+    TOP_SIGNED,
+    /** The k largest |v|, but no zero. */
+    TOP_ABS
+  }
+
+  /** What encode does to each row of x first, with statistics in double; decode undoes it. */
+  public enum Normalization {
+    NONE,
+    /** (x - mean) / (std + 1e-5), std with d - 1. */
+    LAYER,
+    /** x sqrt(d_in) / ||x||; 0 stays 0. */
+    CONSTANT
+  }
+
+  /**
+   * All but the numbers.
+   *
+   * @param dOut the length of a decoded vector: dIn but for transcoders
+   * @param k for a selection other than GATE, 1 to dSae; else 0
+   * @param hasSkip whether x adds {@link SaeWeights#wSkip} x to its reconstruction
+   */
+  public record Form(
+      long dIn, long dOut, long dSae, Selection selection, long k, Normalization normalization, boolean hasSkip) {
+    private static final long MAX_DIMENSION = 1L << 24;
+
+    /**
+     * @throws IllegalArgumentException if a dimension is below 1 or absurd, or k does not go with the selection
+     */
+    public Form {
+      requireRange(dIn, normalization == Normalization.LAYER ? 2 : 1, MAX_DIMENSION, "d_in");
+      requireRange(dOut, 1, MAX_DIMENSION, "d_out");
+      requireRange(dSae, 1, Integer.MAX_VALUE, "d_sae");
+      requireRange(k, selection == Selection.GATE ? 0 : 1, selection == Selection.GATE ? 0 : dSae, "k");
+      if (normalization != Normalization.NONE && dOut != dIn) {
+        throw new IllegalArgumentException(
+            "an SAE that normalises must have d_out = d_in = %d, got %d".formatted(dIn, dOut));
+      }
+    }
+
+    /** Selects by the gate alone, and neither normalises nor skips. */
+    public static Form of(long dIn, long dOut, long dSae) {
+      return new Form(dIn, dOut, dSae, Selection.GATE, 0, Normalization.NONE, false);
+    }
+
+    private static void requireRange(long value, long min, long max, String name) {
+      if (value < min || value > max) {
+        throw new IllegalArgumentException(name + " must be " + min + " to " + max + ", got " + value);
+      }
+    }
+  }
+
   private static final int ALIGNMENT = 16; // floats: a cache line
 
+  private final Form form;
   private final long dIn;
   private final long dOut;
   private final long dSae;
@@ -26,6 +86,7 @@ public final class SaeWeights implements AutoCloseable {
   private final FloatPointer wEnc;
   private final FloatPointer wDec;
   private final FloatPointer bDec;
+  private final FloatPointer wSkip;
   private final FloatPointer threshold;
   private final FloatPointer scale;
   private final FloatPointer offset;
@@ -33,12 +94,13 @@ public final class SaeWeights implements AutoCloseable {
   private final Owned memory;
   private volatile boolean closed;
 
-  private SaeWeights(long dIn, long dOut, long dSae, SaeInfo info) {
-    this.dIn = dIn;
-    this.dOut = dOut;
-    this.dSae = dSae;
+  private SaeWeights(Form form, SaeInfo info) {
+    this.form = form;
+    this.dIn = form.dIn;
+    this.dOut = form.dOut;
+    this.dSae = form.dSae;
     this.info = info;
-    long[] lengths = {dSae * dIn, dSae * dOut, dOut, dSae, dSae, dSae};
+    long[] lengths = {dSae * dIn, dSae * dOut, dOut, dSae, dSae, dSae, form.hasSkip ? dOut * dIn : 0};
     long total = 0;
     for (long length : lengths) {
       total += aligned(length);
@@ -63,6 +125,7 @@ public final class SaeWeights implements AutoCloseable {
     threshold = arrays[3];
     scale = arrays[4];
     offset = arrays[5];
+    wSkip = form.hasSkip ? arrays[6] : null;
   }
 
   private static long aligned(long length) {
@@ -72,20 +135,15 @@ public final class SaeWeights implements AutoCloseable {
   /**
    * Zeroed arrays to fill. Scale must be set: it has to be positive.
    *
-   * @throws IllegalArgumentException if a dimension is below 1 or absurd
    * @throws SaeException if there is no memory
    */
-  public static SaeWeights allocate(long dIn, long dOut, long dSae, SaeInfo info) {
-    requireDimension(dIn, "d_in", MAX_DIMENSION);
-    requireDimension(dOut, "d_out", MAX_DIMENSION);
-    requireDimension(dSae, "d_sae", Integer.MAX_VALUE);
-    return new SaeWeights(dIn, dOut, dSae, info);
+  public static SaeWeights allocate(Form form, SaeInfo info) {
+    return new SaeWeights(form, info);
   }
 
-  private static void requireDimension(long value, String name, long max) {
-    if (value < 1 || value > max) {
-      throw new IllegalArgumentException(name + " must be 1 to " + max + ", got " + value);
-    }
+  /** As {@link #allocate(Form, SaeInfo)}, of an SAE that selects by its gate alone. */
+  public static SaeWeights allocate(long dIn, long dOut, long dSae, SaeInfo info) {
+    return allocate(Form.of(dIn, dOut, dSae), info);
   }
 
   /**
@@ -129,6 +187,15 @@ public final class SaeWeights implements AutoCloseable {
     return open(bDec);
   }
 
+  /** [d_out, d_in]: what x adds to x_hat past the features; null but for transcoders with a skip connection. */
+  public FloatPointer wSkip() {
+    return wSkip == null ? null : open(wSkip);
+  }
+
+  public Form form() {
+    return form;
+  }
+
   /** [d_sae]: t, compared with the bare product; may be +-infinity. */
   public FloatPointer threshold() {
     return open(threshold);
@@ -146,7 +213,7 @@ public final class SaeWeights implements AutoCloseable {
 
   /** Bytes of native memory held. */
   public long bytes() {
-    return 4 * (dSae * (dIn + dOut + 3) + dOut);
+    return 4 * (dSae * (dIn + dOut + 3) + dOut + (form.hasSkip ? dOut * dIn : 0));
   }
 
   private FloatPointer open(FloatPointer array) {
@@ -154,6 +221,16 @@ public final class SaeWeights implements AutoCloseable {
       throw new IllegalStateException("these SaeWeights are closed");
     }
     return array;
+  }
+
+  /** What the native engine takes; the arrays are still these. */
+  WeightsStruct struct() {
+    return new WeightsStruct()
+        .d_in(dIn).d_out(dOut).d_sae(dSae)
+        .w_enc(wEnc()).w_dec(wDec()).b_dec(bDec()).w_skip(wSkip())
+        .threshold(threshold()).scale(scale()).offset(offset())
+        .selection(form.selection.ordinal()).k(form.k)
+        .normalization(form.normalization.ordinal());
   }
 
   /** Keeps the memory for a model; paired with {@link #release}. */

@@ -4,6 +4,7 @@ import dev.sae4j.internal.Native;
 import dev.sae4j.internal.bindings.CodesHandle;
 import dev.sae4j.internal.bindings.ModelHandle;
 import dev.sae4j.internal.bindings.Sae4j;
+import dev.sae4j.internal.bindings.WeightsStruct;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -60,19 +61,12 @@ public final class SparseAutoencoder implements AutoCloseable {
     this.device = device;
     ModelHandle opened = new ModelHandle();
     weights.retain();
-    try {
+    try (WeightsStruct arrays = weights.struct()) {
       Native.check(
           device.isCpu()
-              ? Sae4j.sae_cpu_open(
-                  weights.dIn(), weights.dOut(), weights.dSae(),
-                  weights.wEnc(), weights.wDec(), weights.bDec(),
-                  weights.threshold(), weights.scale(), weights.offset(),
-                  device.effectiveThreads(), device.screen(), device.kernel(), opened)
+              ? Sae4j.sae_cpu_open(arrays, device.effectiveThreads(), device.screen(), device.kernel(), opened)
               : Sae4j.sae_cuda_open(
-                  device.index(), weights.dIn(), weights.dOut(), weights.dSae(),
-                  weights.wEnc(), weights.wDec(), weights.bDec(),
-                  weights.threshold(), weights.scale(), weights.offset(),
-                  device.effectiveThreads(), device.screen(), Native.address(device.stream()), opened));
+                  device.index(), arrays, device.effectiveThreads(), device.screen(), Native.address(device.stream()), opened));
     } catch (RuntimeException e) {
       weights.release();
       throw e;
@@ -307,10 +301,10 @@ public final class SparseAutoencoder implements AutoCloseable {
         CodesHandle c = codes.handle();
         Native.check(
             out instanceof FloatPointer p
-                ? Sae4j.sae_decode(model, c, direction, p)
+                ? Sae4j.sae_decode(model, c, null, direction, p)
                 : out instanceof FloatBuffer b
-                    ? Sae4j.sae_decode(model, c, direction, b)
-                    : Sae4j.sae_decode(model, c, direction, (float[]) out));
+                    ? Sae4j.sae_decode(model, c, (FloatBuffer) null, direction, b)
+                    : Sae4j.sae_decode(model, c, (float[]) null, direction, (float[]) out));
       } finally {
         codes.end(codesUse);
       }

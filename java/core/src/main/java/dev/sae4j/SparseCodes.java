@@ -53,7 +53,7 @@ public final class SparseCodes implements AutoCloseable {
     }
     SparseCodes codes = new SparseCodes();
     try {
-      Native.check(Sae4j.sae_codes_assign(codes.handle, rowOffsets.length - 1L, dSae, rowOffsets, indices, values));
+      Native.check(Sae4j.sae_codes_assign(codes.handle, rowOffsets.length - 1L, dSae, rowOffsets, indices, values, null, null));
       return codes;
     } catch (RuntimeException e) {
       codes.close();
@@ -65,7 +65,7 @@ public final class SparseCodes implements AutoCloseable {
   public void assign(long n, long dSae, LongPointer rowOffsets, IntPointer indices, FloatPointer values) {
     long use = begin();
     try {
-      Native.check(Sae4j.sae_codes_assign(handle, n, dSae, rowOffsets, indices, values));
+      Native.check(Sae4j.sae_codes_assign(handle, n, dSae, rowOffsets, indices, values, null, null));
     } finally {
       end(use);
     }

@@ -31,6 +31,8 @@ public class sae4j implements InfoMapper {
         .put(new Info("SAE_API").cppTypes().annotations())
         .put(new Info("sae_model").pointerTypes("ModelHandle"))
         .put(new Info("sae_codes").pointerTypes("CodesHandle"))
-        .put(new Info("sae_status", "sae_readout", "sae_method", "sae_stop").cast().valueTypes("int"));
+        .put(new Info("sae_status", "sae_readout", "sae_method", "sae_stop").cast().valueTypes("int"))
+        .put(new Info("sae_selection", "sae_normalization").cast().valueTypes("int"))
+        .put(new Info("sae_weights").pointerTypes("WeightsStruct"));
   }
 }
