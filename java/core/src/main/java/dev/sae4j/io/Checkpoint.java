@@ -1,6 +1,6 @@
 package dev.sae4j.io;
 
-import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import dev.sae4j.SaeInfo;
 import dev.sae4j.SaeWeights;
 import java.nio.file.Path;
@@ -100,7 +100,7 @@ record Checkpoint(
     try {
       return SaeWeights.allocate(dIn, dIn, dSae, info);
     } catch (IllegalArgumentException e) {
-      throw new SaeException(path + ": " + e.getMessage(), e);
+      throw new SaeFormatException(path + ": " + e.getMessage(), e);
     }
   }
 

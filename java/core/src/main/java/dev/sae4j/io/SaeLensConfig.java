@@ -1,6 +1,7 @@
 package dev.sae4j.io;
 
 import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.file.Files;
@@ -32,7 +33,7 @@ record SaeLensConfig(
     try (InputStream in = Files.newInputStream(path)) {
       long size = Files.size(path);
       if (size > MAX_BYTES) {
-        throw new SaeException("%s: has %d bytes, expected at most %d".formatted(path, size, MAX_BYTES));
+        throw new SaeFormatException("%s: has %d bytes, expected at most %d".formatted(path, size, MAX_BYTES));
       }
       return of(new Keys(path, new Json(path.toString(), in).readDocument()));
     } catch (IOException e) {
@@ -113,12 +114,12 @@ record SaeLensConfig(
   /** Members of a JSON object by their type; null for what is missing or null. */
   private record Keys(Path path, Map<String, Object> map) {
     SaeException unsupported(String key, Object got, String expected) {
-      return new SaeException(
+      return new SaeFormatException(
           "%s: %s is %s, which is not supported: expected %s".formatted(path, key, Failures.quote(got.toString()), expected));
     }
 
     private SaeException wrongType(String key, String expected) {
-      return new SaeException(
+      return new SaeFormatException(
           "%s: %s must be %s, got %s".formatted(path, key, expected, Failures.quote(String.valueOf(map.get(key)))));
     }
 

@@ -1,6 +1,7 @@
 package dev.sae4j.io;
 
 import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import dev.sae4j.SaeInfo;
 import dev.sae4j.SaeWeights;
 import java.nio.file.Files;
@@ -90,7 +91,7 @@ public final class SaeReader {
     boolean isJumpRelu = config.architecture().equals("jumprelu");
     try (TensorFile file = TensorFile.open(weightsPath)) {
       if (isJumpRelu != file.tensors().containsKey("threshold")) {
-        throw new SaeException(
+        throw new SaeFormatException(
             "%s: %s \"threshold\" tensor, but cfg.json says architecture \"%s\""
                 .formatted(weightsPath, isJumpRelu ? "no" : "has a", config.architecture()));
       }
@@ -117,7 +118,7 @@ public final class SaeReader {
 
   private static void requireSize(SaeLensConfig config, String key, Long size, Tensor vector) {
     if (size != null && !vector.hasShape(size)) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: %s is %d, but %s has shape %s".formatted(config.path(), key, size, vector.name, vector.shapeText()));
     }
   }
@@ -126,7 +127,7 @@ public final class SaeReader {
     List<String> unknown = new ArrayList<>(file.tensors().keySet());
     unknown.removeAll(known);
     if (!unknown.isEmpty()) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: has tensors that architecture \"%s\" does not know: %s"
               .formatted(file.path(), architecture, Failures.list(unknown)));
     }
