@@ -1,5 +1,6 @@
 package dev.sae4j.io;
 
+import static dev.sae4j.io.Fixtures.failed;
 import static dev.sae4j.io.Fixtures.floats;
 import static dev.sae4j.io.Fixtures.refused;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
@@ -137,13 +138,13 @@ class SaeReaderTest {
 
   @Test
   void refusesWhereThereIsNoSae() throws IOException {
-    refused(() -> SaeReader.read(folder, null), "no SAE found", "cfg.json", "params.npz");
-    refused(() -> SaeReader.read(folder.resolve("missing"), null), "no such file or folder");
-    refused(() -> SaeReader.read(folder, "saelens"), "cfg.json", "no such file");
+    failed(() -> SaeReader.read(folder, null), "no SAE found", "cfg.json", "params.npz");
+    failed(() -> SaeReader.read(folder.resolve("missing"), null), "no such file or folder");
+    failed(() -> SaeReader.read(folder, "saelens"), "cfg.json", "no such file");
     Files.writeString(folder.resolve("cfg.json"), "{}");
-    refused(() -> SaeReader.read(folder, null), "sae_weights.safetensors", "no such file");
+    failed(() -> SaeReader.read(folder, null), "sae_weights.safetensors", "no such file");
     Files.write(folder.resolve("params.npz"), new byte[0]);
-    refused(() -> SaeReader.read(folder, null), "holds two SAEs");
+    failed(() -> SaeReader.read(folder, null), "holds two SAEs");
     String message =
         assertThrows(IllegalArgumentException.class, () -> SaeReader.read(folder, "pickle")).getMessage();
     assertTrue(message.contains("pickle"), message);
