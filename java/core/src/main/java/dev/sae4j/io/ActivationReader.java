@@ -2,8 +2,8 @@ package dev.sae4j.io;
 
 import dev.sae4j.SaeException;
 import dev.sae4j.SparseAutoencoder;
+import java.io.File;
 import java.nio.FloatBuffer;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -59,7 +59,7 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
    * @throws SaeException if it can't be read, or if the spec leaves a choice, naming the tensors there are
    */
   public static ActivationReader open(String spec) {
-    int hash = Files.exists(Path.of(spec)) ? -1 : spec.lastIndexOf('#');
+    int hash = new File(spec).exists() ? -1 : spec.lastIndexOf('#'); // not a Path: a tensor's name need not be one
     Path path = Path.of(hash < 0 ? spec : spec.substring(0, hash));
     TensorFile file = TensorFile.open(path);
     try {

@@ -86,6 +86,7 @@ class ActivationReaderTest {
     refused(() -> ActivationReader.open(spec("two.npz")), "2 tensors", "FILE#NAME", "\"a\", \"b\"");
     refused(() -> ActivationReader.open(spec("two.safetensors")), "\"a\", \"b\"");
     refused(() -> ActivationReader.open(spec("two.npz#c")), "no tensor \"c\"", "\"a\", \"b\"");
+    refused(() -> ActivationReader.open(spec("two.npz#\0")), "no tensor \"?\""); // no path has a NUL
     refused(() -> ActivationReader.open(spec("x.npz#tokens")), "dtype \"<i8\" is not supported");
     refused(() -> ActivationReader.open(spec("x_f4.npy#[7]")), "row 7", "it has 7");
     refused(() -> ActivationReader.open(spec("x_f4.npy#acts")), "without a name");
