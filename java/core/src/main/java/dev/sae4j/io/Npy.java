@@ -35,6 +35,7 @@ final class Npy {
     int prefix = (int) Math.min(12, bytes.size());
     ByteBuffer start = ByteBuffer.allocate(12).order(ByteOrder.LITTLE_ENDIAN);
     bytes.read(0, start.limit(prefix));
+    start.clear(); // what is missing is 0: refused below
     for (int i = 0; i < MAGIC.length; i++) {
       if (prefix < 10 || start.get(i) != MAGIC[i]) {
         throw new SaeFormatException(where + ": not a numpy array: it does not begin with \\x93NUMPY");

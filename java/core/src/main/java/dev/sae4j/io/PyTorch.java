@@ -22,7 +22,7 @@ final class PyTorch {
   private static final byte[] LEGACY = HexFormat.of().parseHex("80028a0a6cfc9c46f920"); // a pickle of its number
   private static final int MAX_PICKLE = 1 << 24;
   private static final int MAX_TENSORS = 1 << 16;
-  private static final int MAX_VISITS = 1 << 20;
+  private static final int MAX_VISITS = 1 << 19; // a pickle has no more values, if it does not share them
   private static final int MAX_DEPTH = 32;
   private static final int MAX_NAME = 400;
 
@@ -131,7 +131,7 @@ final class PyTorch {
 
   private void collectItems(String name, List<?> items, int depth) {
     for (int i = 0; i < items.size(); i++) {
-      collect("%s[%d]".formatted(name, i), items.get(i), depth + 1);
+      collect(name + "[" + i + "]", items.get(i), depth + 1);
     }
   }
 
