@@ -6,6 +6,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Collections;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipException;
@@ -21,17 +22,29 @@ final class Npz {
   static ZipFile open(Path path) throws IOException {
     try {
       return new ZipFile(path.toFile());
-    } catch (ZipException e) {
-      String reason = Failures.oneLine(String.valueOf(e.getMessage()));
-      throw new SaeFormatException(path + ": not a readable zip file: " + reason, e);
+    } catch (ZipException | IllegalArgumentException e) {
+      throw unreadable(path, e);
     }
+  }
+
+  /** The JDK decodes names and comments only as it comes by, and refuses them by an IllegalArgumentException. */
+  static List<? extends ZipEntry> entries(Path path, ZipFile zip) {
+    try {
+      return Collections.list(zip.entries());
+    } catch (IllegalArgumentException e) {
+      throw unreadable(path, e);
+    }
+  }
+
+  private static SaeFormatException unreadable(Path path, Exception e) {
+    return new SaeFormatException(path + ": not a readable zip file: " + Failures.oneLine(String.valueOf(e.getMessage())), e);
   }
 
   /** The arrays by their name without {@code .npy}; entries of other kinds are left out. */
   static Map<String, Tensor> readArrays(Path path, ZipFile zip) throws IOException {
     long fileSize = Files.size(path);
     Map<String, Tensor> arrays = new LinkedHashMap<>();
-    for (ZipEntry entry : Collections.list(zip.entries())) {
+    for (ZipEntry entry : entries(path, zip)) {
       if (!entry.getName().endsWith(".npy")) {
         continue;
       }

@@ -67,7 +67,10 @@ final class PyTorch {
   /** The folder that everything in the archive is under, with its slash. */
   private static String folder(Path path, ZipFile zip) {
     List<String> pickles =
-        zip.stream().map(ZipEntry::getName).filter(name -> name.matches("([^/]+/)?data\\.pkl")).toList();
+        Npz.entries(path, zip).stream()
+            .map(ZipEntry::getName)
+            .filter(name -> name.matches("([^/]+/)?data\\.pkl"))
+            .toList();
     if (pickles.size() != 1) {
       throw new SaeFormatException(
           "%s: has %d data.pkl, expected one: not written by torch.save".formatted(path, pickles.size()));
