@@ -56,7 +56,8 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
    * Opens the tensor that a spec names.
    *
    * @param spec as described above
-   * @throws SaeException if it can't be read, or if the spec leaves a choice, naming the tensors there are
+   * @throws SaeException if it can't be read; a SaeFormatException if the file does not hold it or the spec leaves a choice,
+   *     naming the tensors there are
    */
   public static ActivationReader open(String spec) {
     int hash = new File(spec).exists() ? -1 : spec.lastIndexOf('#'); // not a Path: a tensor's name need not be one

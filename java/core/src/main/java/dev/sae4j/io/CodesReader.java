@@ -84,7 +84,7 @@ public final class CodesReader implements AutoCloseable {
   /**
    * Opens a file and checks its dtypes and shapes.
    *
-   * @throws SaeException if it is not such a file, naming expected and got
+   * @throws SaeException if it can't be read; a SaeFormatException if it is not such a file, naming expected and got
    */
   public static CodesReader open(Path path) {
     if (!path.toString().toLowerCase().endsWith(".npz")) {
@@ -118,7 +118,7 @@ public final class CodesReader implements AutoCloseable {
    *
    * @param codes receives [rows, d_sae]; holds no rows at the end of the file
    * @return rows read; 0 when there are no more
-   * @throws SaeException if the rows break a rule of canonical CSR or a value is not finite, naming the place
+   * @throws dev.sae4j.SaeFormatException if the rows break a rule of canonical CSR or a value is not finite, naming the place
    */
   public long read(SparseCodes codes, int maxRows) {
     if (maxRows < 1) {

@@ -29,12 +29,12 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /**
- * Any bytes, as a file of each format, are read to their end or refused by a {@link SaeFormatException} of one line, and take little
- * memory. A build goes over the fixtures and the past findings (FormatFuzzTestInputs); {@code java/core/fuzz} goes on from there,
- * guided by coverage. A test of "entries" makes the zip file itself: what is in it would not get past the CRC otherwise.
+ * Any bytes, as a file of each format, are read to their end or refused by a {@link SaeFormatException} of one line, and take
+ * little memory. A build goes over the fixtures and the past findings (FormatFuzzTestInputs); {@code java/core/fuzz} goes on from
+ * there, guided by coverage. A test of "entries" makes the zip file itself: what is in it would not get past the CRC otherwise.
  */
 class FormatFuzzTest {
-  private static final long MAX_ALLOCATED = 128 << 20; // garbage included; what lives at a time is up to the heap of java/core/fuzz
+  private static final long MAX_ALLOCATED = 128 << 20; // with garbage; what lives at a time is up to the heap of java/core/fuzz
   private static final int CHUNK = 1 << 12;
   private static final ThreadMXBean THREADS = (ThreadMXBean) ManagementFactory.getThreadMXBean();
 
