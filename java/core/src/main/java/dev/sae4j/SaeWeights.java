@@ -152,7 +152,7 @@ public final class SaeWeights implements AutoCloseable {
    * @throws SaeException if it can't be read, naming file, expected and got
    */
   public static SaeWeights read(Path path) {
-    return SaeReader.read(path, null);
+    return SaeReader.read(path);
   }
 
   public long dIn() {
