@@ -7,6 +7,7 @@ import java.nio.ByteBuffer;
 import java.nio.channels.FileChannel;
 import java.util.zip.CRC32;
 import java.util.zip.ZipEntry;
+import java.util.zip.ZipException;
 import java.util.zip.ZipFile;
 
 /** The bytes of one array in a file. Read from any place, though {@link Zipped} is fast only from front to back. */
@@ -143,10 +144,10 @@ interface ByteSource {
 
     private void finish() throws IOException {
       if (stream.read() >= 0) {
-        throw new IOException("data goes on after the " + size() + " bytes expected");
+        throw new ZipException("data goes on after the " + size() + " bytes expected");
       }
       if (!skipped && crc.getValue() != entry.getCrc()) {
-        throw new IOException("damaged data: expected CRC %08x, got %08x".formatted(entry.getCrc(), crc.getValue()));
+        throw new ZipException("damaged data: expected CRC %08x, got %08x".formatted(entry.getCrc(), crc.getValue()));
       }
       release();
     }

@@ -1,6 +1,6 @@
 package dev.sae4j.io;
 
-import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import dev.sae4j.SaeInfo;
 import dev.sae4j.SaeWeights;
 import dev.sae4j.SaeWeights.Normalization;
@@ -144,7 +144,7 @@ final class Checkpoint {
     try {
       return new SaeWeights.Form(dIn, dOut, dSae, selection, selection == Selection.GATE ? 0 : k, normalization, wSkip != null);
     } catch (IllegalArgumentException e) {
-      throw new SaeException(path + ": " + e.getMessage(), e);
+      throw new SaeFormatException(path + ": " + e.getMessage(), e);
     }
   }
 

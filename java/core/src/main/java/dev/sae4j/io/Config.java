@@ -1,6 +1,6 @@
 package dev.sae4j.io;
 
-import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.file.Files;
@@ -16,7 +16,7 @@ record Config(Path path, String prefix, Map<String, Object> map) {
     try (InputStream in = Files.newInputStream(path)) {
       long size = Files.size(path);
       if (size > MAX_BYTES) {
-        throw new SaeException("%s: has %d bytes, expected at most %d".formatted(path, size, MAX_BYTES));
+        throw new SaeFormatException("%s: has %d bytes, expected at most %d".formatted(path, size, MAX_BYTES));
       }
       return new Config(path, "", new Json(path.toString(), in).readDocument());
     } catch (IOException e) {
@@ -24,16 +24,16 @@ record Config(Path path, String prefix, Map<String, Object> map) {
     }
   }
 
-  SaeException error(String message) {
-    return new SaeException(path + ": " + message);
+  SaeFormatException error(String message) {
+    return new SaeFormatException(path + ": " + message);
   }
 
-  SaeException unsupported(String key, Object got, String expected) {
+  SaeFormatException unsupported(String key, Object got, String expected) {
     return error(
         "%s is %s, which is not supported: expected %s".formatted(prefix + key, Failures.quote(String.valueOf(got)), expected));
   }
 
-  private SaeException wrongType(String key, String expected) {
+  private SaeFormatException wrongType(String key, String expected) {
     return error("%s must be %s, got %s".formatted(prefix + key, expected, Failures.quote(String.valueOf(map.get(key)))));
   }
 

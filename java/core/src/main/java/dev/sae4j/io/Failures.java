@@ -1,6 +1,7 @@
 package dev.sae4j.io;
 
 import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import java.io.EOFException;
 import java.io.IOException;
 import java.nio.file.AccessDeniedException;
@@ -9,6 +10,7 @@ import java.nio.file.FileSystemException;
 import java.nio.file.NoSuchFileException;
 import java.util.Collection;
 import java.util.stream.Collectors;
+import java.util.zip.ZipException;
 
 /** The wording of failures: always one line, whatever a file holds. */
 final class Failures {
@@ -18,9 +20,16 @@ final class Failures {
 
   private Failures() {}
 
-  /** @param what e.g. {@code "x.npy"}, or {@code "x.npz: array data"} */
+  /**
+   * A file that ends too early and a zip's damage are faults of the file, all else is the disk's.
+   *
+   * @param what e.g. {@code "x.npy"}, or {@code "x.npz: array data"}
+   */
   static SaeException of(Object what, IOException cause) {
-    return new SaeException(what + ": " + reason(cause), cause);
+    String message = what + ": " + reason(cause);
+    return cause instanceof EOFException || cause instanceof ZipException
+        ? new SaeFormatException(message, cause)
+        : new SaeException(message, cause);
   }
 
   private static String reason(IOException e) {

@@ -1,6 +1,6 @@
 package dev.sae4j.io;
 
-import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import java.io.BufferedInputStream;
 import java.io.DataInputStream;
 import java.io.IOException;
@@ -160,10 +160,10 @@ final class Gguf {
   private Tensor tensor(FileChannel file, long dataStart, Header header, Header first) {
     String where = path + ": " + Failures.quote(header.name);
     if (!DIRECTION.matcher(header.name).matches()) {
-      throw new SaeException(where + ": not a control vector, whose tensors are direction.1, direction.2, ...");
+      throw new SaeFormatException(where + ": not a control vector, whose tensors are direction.1, direction.2, ...");
     }
     if (header.shape.length != 1 || header.shape[0] != first.shape[0]) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: shape is %s, expected one dimension, and the length of %s, the first"
               .formatted(where, Arrays.toString(header.shape), Failures.quote(first.name)));
     }
@@ -171,7 +171,7 @@ final class Gguf {
     long left = Math.max(0, fileSize - dataStart);
     long bytes = type == null ? 0 : header.shape[0] > left ? Long.MAX_VALUE : header.shape[0] * type.bytes;
     if (header.offset < 0 || header.offset % alignment != 0 || header.offset > left || bytes > left - header.offset) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: %s of shape [%d] at byte %s of %d: outside of the data, or not aligned to %d"
               .formatted(where, header.type, header.shape[0], Long.toUnsignedString(header.offset), left, alignment));
     }
@@ -219,7 +219,7 @@ final class Gguf {
     return new String(in.readNBytes((int) length), StandardCharsets.UTF_8);
   }
 
-  private SaeException error(String message) {
-    return new SaeException(path + ": " + message);
+  private SaeFormatException error(String message) {
+    return new SaeFormatException(path + ": " + message);
   }
 }

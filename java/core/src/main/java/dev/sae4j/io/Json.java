@@ -3,12 +3,15 @@ package dev.sae4j.io;
 import com.google.gson.Strictness;
 import com.google.gson.stream.JsonReader;
 import com.google.gson.stream.JsonToken;
-import dev.sae4j.SaeException;
+import com.google.gson.stream.MalformedJsonException;
+import dev.sae4j.SaeFormatException;
+import java.io.EOFException;
 import java.io.FilterReader;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.InputStreamReader;
 import java.io.Reader;
+import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -49,14 +52,14 @@ final class Json {
   }
 
   /** Reads one object that is the whole text. */
-  void readDocument(Member member) {
+  void readDocument(Member member) throws IOException {
     try {
       readObject(member);
       reader.peek(); // strict: throws where text follows
-    } catch (IOException | IllegalStateException e) {
+    } catch (MalformedJsonException | EOFException | CharacterCodingException | IllegalStateException e) {
       String reason = Failures.oneLine(String.valueOf(e.getMessage()));
       reason = reason.replaceFirst("^Use JsonReader\\S+ to accept mal", "mal"); // advice for a programmer
-      throw new SaeException(where + ": not valid JSON: " + reason, e);
+      throw new SaeFormatException(where + ": not valid JSON: " + reason, e);
     }
   }
 
@@ -174,7 +177,7 @@ final class Json {
   }
 
   /** The whole text as a map. */
-  Map<String, Object> readDocument() {
+  Map<String, Object> readDocument() throws IOException {
     Map<String, Object> map = new LinkedHashMap<>();
     readDocument(name -> addTo(map, name));
     return map;
@@ -192,8 +195,8 @@ final class Json {
     return Failures.quote(reader.getPath());
   }
 
-  SaeException error(String message) {
-    return new SaeException(where + ": " + message);
+  SaeFormatException error(String message) {
+    return new SaeFormatException(where + ": " + message);
   }
 
   /** Ends the reading of a name or string that would fill the heap. */
@@ -212,7 +215,7 @@ final class Json {
     @Override
     public int read(char[] into, int offset, int length) throws IOException {
       if (left <= 0) {
-        throw new IOException("a name or value of more than " + MAX_TEXT + " characters");
+        throw new MalformedJsonException("a name or value of more than " + MAX_TEXT + " characters");
       }
       int count = super.read(into, offset, (int) Math.min(length, left));
       left -= Math.max(count, 0);

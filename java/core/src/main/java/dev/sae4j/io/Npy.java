@@ -1,6 +1,6 @@
 package dev.sae4j.io;
 
-import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -37,17 +37,17 @@ final class Npy {
     bytes.read(0, start.limit(prefix));
     for (int i = 0; i < MAGIC.length; i++) {
       if (prefix < 10 || start.get(i) != MAGIC[i]) {
-        throw new SaeException(where + ": not a numpy array: it does not begin with \\x93NUMPY");
+        throw new SaeFormatException(where + ": not a numpy array: it does not begin with \\x93NUMPY");
       }
     }
     int major = start.get(6);
     if (major < 1 || major > 3) {
-      throw new SaeException("%s: numpy format version %d is not known, expected 1 to 3".formatted(where, major));
+      throw new SaeFormatException("%s: numpy format version %d is not known, expected 1 to 3".formatted(where, major));
     }
     int headerStart = major == 1 ? 10 : 12;
     long headerLength = major == 1 ? start.getShort(8) & 0xffffL : start.getInt(8) & 0xffffffffL;
     if (headerLength > MAX_HEADER || headerStart + headerLength > bytes.size()) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: header length is %d, expected at most %d and no more than the %d bytes there are"
               .formatted(where, headerLength, MAX_HEADER, bytes.size()));
     }
@@ -62,12 +62,12 @@ final class Npy {
     Matcher order = ORDER.matcher(header);
     Matcher shapeText = SHAPE.matcher(header);
     if (!header.startsWith("{") || !header.endsWith("}") || !order.find() || !shapeText.find()) {
-      throw new SaeException(where + ": not a numpy array header: " + Failures.quote(header));
+      throw new SaeFormatException(where + ": not a numpy array header: " + Failures.quote(header));
     }
     String dtype = descr.find() ? descr.group(1) : "structured";
     long[] shape = shape(where, shapeText.group(1));
     if (order.group(1).equals("True") && shape.length > 1) {
-      throw new SaeException(where + ": is in Fortran order, expected C order (numpy.ascontiguousarray)");
+      throw new SaeFormatException(where + ": is in Fortran order, expected C order (numpy.ascontiguousarray)");
     }
     return new Tensor(name, where, DType.ofNumpy(dtype), dtype, shape, bytes, dataStart);
   }
@@ -79,12 +79,12 @@ final class Npy {
     String[] lengths = text.strip().split(",");
     long[] shape = new long[lengths.length];
     if (shape.length > MAX_RANK) {
-      throw new SaeException("%s: rank is %d, expected at most %d".formatted(where, shape.length, MAX_RANK));
+      throw new SaeFormatException("%s: rank is %d, expected at most %d".formatted(where, shape.length, MAX_RANK));
     }
     for (int i = 0; i < shape.length; i++) {
       String length = lengths[i].strip();
       if (!LENGTH.matcher(length).matches()) {
-        throw new SaeException("%s: shape (%s) is not a list of sizes".formatted(where, Failures.oneLine(text)));
+        throw new SaeFormatException("%s: shape (%s) is not a list of sizes".formatted(where, Failures.oneLine(text)));
       }
       shape[i] = Long.parseLong(length.replace("L", ""));
     }

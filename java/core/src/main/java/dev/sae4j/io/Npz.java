@@ -1,6 +1,6 @@
 package dev.sae4j.io;
 
-import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -23,7 +23,7 @@ final class Npz {
       return new ZipFile(path.toFile());
     } catch (ZipException e) {
       String reason = Failures.oneLine(String.valueOf(e.getMessage()));
-      throw new SaeException(path + ": not a readable zip file: " + reason, e);
+      throw new SaeFormatException(path + ": not a readable zip file: " + reason, e);
     }
   }
 
@@ -38,7 +38,7 @@ final class Npz {
       String name = entry.getName().substring(0, entry.getName().length() - 4);
       String where = path + ": " + Failures.quote(entry.getName());
       if (arrays.put(name, readArray(zip, entry, fileSize, name, where)) != null) {
-        throw new SaeException(where + ": there are two entries of this name");
+        throw new SaeFormatException(where + ": there are two entries of this name");
       }
     }
     return arrays;
@@ -60,13 +60,13 @@ final class Npz {
     long size = entry.getSize();
     long storedSize = entry.getCompressedSize();
     if (storedSize > fileSize) {
-      throw new SaeException("%s: truncated: needs %d bytes, the file has %d".formatted(where, storedSize, fileSize));
+      throw new SaeFormatException("%s: truncated: needs %d bytes, the file has %d".formatted(where, storedSize, fileSize));
     }
     if (entry.getMethod() == ZipEntry.STORED && size != storedSize) {
-      throw new SaeException("%s: is stored in %d bytes, expected its size, %d".formatted(where, storedSize, size));
+      throw new SaeFormatException("%s: is stored in %d bytes, expected its size, %d".formatted(where, storedSize, size));
     }
     if (size < 0 || storedSize < 0 || size / MAX_DEFLATE_RATIO > storedSize) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: claims %d bytes, more than its %d deflated bytes can hold".formatted(where, size, storedSize));
     }
     return new ByteSource.Zipped(zip, entry);

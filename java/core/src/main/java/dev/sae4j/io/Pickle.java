@@ -1,6 +1,6 @@
 package dev.sae4j.io;
 
-import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import java.math.BigInteger;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -369,7 +369,7 @@ final class Pickle {
     }
   }
 
-  private SaeException error(String message) {
-    return new SaeException("%s: pickle, byte %d: %s".formatted(where, in.position(), message));
+  private SaeFormatException error(String message) {
+    return new SaeFormatException("%s: pickle, byte %d: %s".formatted(where, in.position(), message));
   }
 }

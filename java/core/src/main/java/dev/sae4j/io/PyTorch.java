@@ -1,6 +1,6 @@
 package dev.sae4j.io;
 
-import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
@@ -47,11 +47,11 @@ final class PyTorch {
       in.readNBytes(start, 0, start.length);
     }
     if (Arrays.equals(start, LEGACY)) {
-      throw new SaeException(
+      throw new SaeFormatException(
           path + ": is in PyTorch's legacy format, expected a zip file: load it in Python and torch.save it again");
     }
     if (start[0] == (byte) 0x80) {
-      throw new SaeException(path + ": is a bare pickle, expected a zip file: load it, and torch.save its tensors");
+      throw new SaeFormatException(path + ": is a bare pickle, expected a zip file: load it, and torch.save its tensors");
     }
     return Npz.open(path);
   }
@@ -69,12 +69,12 @@ final class PyTorch {
     List<String> pickles =
         zip.stream().map(ZipEntry::getName).filter(name -> name.matches("([^/]+/)?data\\.pkl")).toList();
     if (pickles.size() != 1) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: has %d data.pkl, expected one: not written by torch.save".formatted(path, pickles.size()));
     }
     String folder = pickles.get(0).substring(0, pickles.get(0).length() - "data.pkl".length());
     if (zip.getEntry(folder + "constants.pkl") != null) {
-      throw new SaeException(path + ": is a TorchScript program, expected tensors: torch.save its state_dict()");
+      throw new SaeFormatException(path + ": is a TorchScript program, expected tensors: torch.save its state_dict()");
     }
     return folder;
   }
@@ -85,14 +85,14 @@ final class PyTorch {
     }
     String order = new String(bytes("byteorder", 1 << 10), StandardCharsets.US_ASCII);
     if (!order.equals("little")) {
-      throw new SaeException("%s: byteorder is %s, expected \"little\"".formatted(path, Failures.quote(order)));
+      throw new SaeFormatException("%s: byteorder is %s, expected \"little\"".formatted(path, Failures.quote(order)));
     }
   }
 
   private byte[] bytes(String name, int max) {
     ByteSource source = source(name, path + ": " + name);
     if (source.size() > max) {
-      throw new SaeException("%s: %s has %d bytes, expected at most %d".formatted(path, name, source.size(), max));
+      throw new SaeFormatException("%s: %s has %d bytes, expected at most %d".formatted(path, name, source.size(), max));
     }
     ByteBuffer bytes = ByteBuffer.allocate((int) source.size());
     try {
@@ -106,7 +106,7 @@ final class PyTorch {
   private ByteSource source(String name, String where) {
     ZipEntry entry = zip.getEntry(folder + name);
     if (entry == null) {
-      throw new SaeException("%s: there is no %s in the archive".formatted(where, Failures.quote(folder + name)));
+      throw new SaeFormatException("%s: there is no %s in the archive".formatted(where, Failures.quote(folder + name)));
     }
     return Npz.source(zip, entry, fileSize, where);
   }
@@ -114,7 +114,7 @@ final class PyTorch {
   /** Adds the tensors in a value. Values may share parts and contain themselves, so the walk is bounded. */
   private void collect(String name, Object value, int depth) {
     if (++visits > MAX_VISITS || depth > MAX_DEPTH || name.length() > MAX_NAME) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: %s is nested too deeply, or has too many values (limits: depth %d, %d values, names of %d characters)"
               .formatted(path, Failures.quote(name), MAX_DEPTH, MAX_VISITS, MAX_NAME));
     }
@@ -138,10 +138,10 @@ final class PyTorch {
   private void add(String name, Pickle.Array array) {
     String where = name.isEmpty() ? path.toString() : path + ": " + Failures.quote(name);
     if (tensors.size() == MAX_TENSORS) {
-      throw new SaeException("%s: has more than %d tensors".formatted(path, MAX_TENSORS));
+      throw new SaeFormatException("%s: has more than %d tensors".formatted(path, MAX_TENSORS));
     }
     if (tensors.put(name, tensor(name, where, array)) != null) {
-      throw new SaeException(where + ": there are two tensors of this name");
+      throw new SaeFormatException(where + ": there are two tensors of this name");
     }
   }
 
@@ -150,7 +150,7 @@ final class PyTorch {
     Pickle.Kind kind = storage.kind();
     ByteSource bytes = source("data/" + storage.key(), where);
     if (storage.count() > Long.MAX_VALUE / 8 || storage.count() * kind.bytes() != bytes.size()) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: its storage of %d %s has %d bytes".formatted(where, storage.count(), kind.label(), bytes.size()));
     }
     ByteSource view = View.of(where, bytes, kind.bytes(), array.offset(), array.shape(), array.stride());

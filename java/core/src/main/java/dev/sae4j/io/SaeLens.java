@@ -1,6 +1,6 @@
 package dev.sae4j.io;
 
-import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import dev.sae4j.SaeWeights.Normalization;
 import dev.sae4j.SaeWeights.Selection;
 import java.nio.file.Files;
@@ -108,11 +108,11 @@ final class SaeLens {
     Set<String> known = new LinkedHashSet<>(own);
     known.addAll(List.of("W_enc", "W_dec", "b_enc", "b_dec", "scaling_factor"));
     if (!own.contains("threshold") && file.tensors().containsKey("threshold")) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: has a \"threshold\" tensor, but cfg.json says architecture \"%s\"".formatted(file.path(), sae.architecture));
     }
     if (own.contains("threshold") && !file.tensors().containsKey("threshold")) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: no \"threshold\" tensor, but cfg.json says architecture \"%s\"".formatted(file.path(), sae.architecture));
     }
     SaeReader.refuseUnknown(file, known, sae.architecture);
@@ -219,7 +219,7 @@ final class SaeLens {
               + "give it as the norm scaling factor (--norm-scaling-factor), e.g. from SAELens' list of pretrained SAEs");
     }
     if (!(factor > 0)) {
-      throw new SaeException("%s: scaling_factor must be positive, got %s".formatted(scaler, factor));
+      throw new SaeFormatException("%s: scaling_factor must be positive, got %s".formatted(scaler, factor));
     }
     return factor;
   }

@@ -1,6 +1,7 @@
 package dev.sae4j.io;
 
 import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import dev.sae4j.SaeInfo;
 import dev.sae4j.SaeWeights;
 import java.nio.file.Files;
@@ -58,7 +59,7 @@ public final class SaeReader {
     /** For a reader whose file has no k. */
     long requireK(String why) {
       if (k == null) {
-        throw new SaeException(why + ": give it as the option k (--k)");
+        throw new SaeFormatException(why + ": give it as the option k (--k)");
       }
       return k;
     }
@@ -189,7 +190,7 @@ public final class SaeReader {
     Set<String> unknown = new LinkedHashSet<>(file.tensors().keySet());
     unknown.removeAll(known);
     if (!unknown.isEmpty()) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: has tensors that architecture \"%s\" does not know: %s"
               .formatted(file.path(), architecture, Failures.list(unknown)));
     }

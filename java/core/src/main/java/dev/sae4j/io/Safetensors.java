@@ -1,6 +1,6 @@
 package dev.sae4j.io;
 
-import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import java.io.BufferedInputStream;
 import java.io.IOException;
 import java.io.InputStream;
@@ -52,16 +52,17 @@ final class Safetensors {
   private static long headerLength(Path path, FileChannel file) throws IOException {
     ByteBuffer bytes = ByteBuffer.allocate(8).order(ByteOrder.LITTLE_ENDIAN);
     if (!TensorFile.readFully(file, 0, bytes)) {
-      throw new SaeException("%s: not a safetensors file: it has %d bytes, expected at least 10".formatted(path, file.size()));
+      throw new SaeFormatException(
+          "%s: not a safetensors file: it has %d bytes, expected at least 10".formatted(path, file.size()));
     }
     long length = bytes.getLong(0);
     if (length < 2 || length > MAX_HEADER) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: not a safetensors file: its header length is %s, expected 2 to %d"
               .formatted(path, Long.toUnsignedString(length), MAX_HEADER));
     }
     if (length > file.size() - 8) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: truncated: the header needs %d bytes, the file has %d after its length"
               .formatted(path, length, file.size() - 8));
     }
@@ -102,12 +103,12 @@ final class Safetensors {
     for (Header header : headers) {
       String where = path + ": " + Failures.quote(header.name);
       if (header.begin > header.end || header.end > dataSize) {
-        throw new SaeException(
+        throw new SaeFormatException(
             "%s: data_offsets [%d, %d] do not lie in the %d bytes of data that the file has"
                 .formatted(where, header.begin, header.end, dataSize));
       }
       if (header.begin != covered) {
-        throw new SaeException(
+        throw new SaeFormatException(
             "%s: data begins at %d, expected %d (%s)"
                 .formatted(where, header.begin, covered, header.begin < covered ? "overlap" : "gap"));
       }
@@ -116,11 +117,11 @@ final class Safetensors {
       Tensor tensor =
           new Tensor(header.name, where, DType.ofSafetensors(header.dtype), header.dtype, header.shape, bytes, 0);
       if (tensors.put(header.name, tensor) != null) {
-        throw new SaeException(where + ": there are two tensors of this name");
+        throw new SaeFormatException(where + ": there are two tensors of this name");
       }
     }
     if (covered != dataSize) {
-      throw new SaeException("%s: has %d bytes of data, its tensors %d".formatted(path, dataSize, covered));
+      throw new SaeFormatException("%s: has %d bytes of data, its tensors %d".formatted(path, dataSize, covered));
     }
     return tensors;
   }

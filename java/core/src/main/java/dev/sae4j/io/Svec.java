@@ -1,6 +1,6 @@
 package dev.sae4j.io;
 
-import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import java.io.BufferedInputStream;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -20,7 +20,7 @@ final class Svec {
 
   private Svec() {}
 
-  static Map<String, Tensor> read(Path path, FileChannel file) {
+  static Map<String, Tensor> read(Path path, FileChannel file) throws IOException {
     Map<String, Tensor> tensors = new LinkedHashMap<>();
     Json json = new Json(path.toString(), new BufferedInputStream(Channels.newInputStream(file)));
     boolean[] hasDirections = {false};
@@ -50,7 +50,7 @@ final class Svec {
           left[0] -= values.length;
           String where = path + ": " + Failures.quote(layer);
           if (tensors.put(layer, tensor(layer, where, values)) != null) {
-            throw new SaeException(where + ": there are two directions for this layer");
+            throw new SaeFormatException(where + ": there are two directions for this layer");
           }
         });
   }

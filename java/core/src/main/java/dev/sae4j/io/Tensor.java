@@ -1,6 +1,6 @@
 package dev.sae4j.io;
 
-import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -53,7 +53,7 @@ final class Tensor {
         product = Math.multiplyExact(product, length);
       }
     } catch (ArithmeticException e) {
-      throw new SaeException("%s: shape %s is too large".formatted(where, Arrays.toString(shape)));
+      throw new SaeFormatException("%s: shape %s is too large".formatted(where, Arrays.toString(shape)));
     }
     return product;
   }
@@ -74,8 +74,8 @@ final class Tensor {
     return bytes.isSequential();
   }
 
-  SaeException error(String message) {
-    return new SaeException(where + ": " + message);
+  SaeFormatException error(String message) {
+    return new SaeFormatException(where + ": " + message);
   }
 
   /** "[3, 17]" for an index into the flat array. */
@@ -178,7 +178,7 @@ final class Tensor {
 
   private ByteBuffer fill(long first, int length) {
     if (stage == null) {
-      stage = ByteBuffer.allocateDirect(STAGE_BYTES).order(ByteOrder.LITTLE_ENDIAN);
+      stage = ByteBuffer.allocateDirect((int) Math.min(STAGE_BYTES, size * type.bytes)).order(ByteOrder.LITTLE_ENDIAN);
     }
     read(first * type.bytes, stage.clear().limit(length));
     return stage.flip();

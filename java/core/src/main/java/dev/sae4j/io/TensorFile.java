@@ -1,6 +1,7 @@
 package dev.sae4j.io;
 
 import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import java.io.Closeable;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -91,10 +92,10 @@ record TensorFile(Path path, Closeable file, Map<String, Tensor> tensors) implem
   Tensor require(String name) {
     Tensor tensor = tensors.get(name);
     if (tensor == null && tensors.containsKey("")) {
-      throw new SaeException("%s: holds one array, without a name; got %s".formatted(path, Failures.quote(name)));
+      throw new SaeFormatException("%s: holds one array, without a name; got %s".formatted(path, Failures.quote(name)));
     }
     if (tensor == null) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: no tensor %s; it has %s".formatted(path, Failures.quote(name), Failures.list(tensors.keySet())));
     }
     return tensor;
@@ -117,9 +118,9 @@ record TensorFile(Path path, Closeable file, Map<String, Tensor> tensors) implem
       throw array.error("shape [] is a single number, expected [n, d] or [d]");
     }
     if (candidates.isEmpty()) {
-      throw new SaeException("%s: no tensor of floats; it has %s".formatted(path, Failures.list(tensors.keySet())));
+      throw new SaeFormatException("%s: no tensor of floats; it has %s".formatted(path, Failures.list(tensors.keySet())));
     }
-    throw new SaeException(
+    throw new SaeFormatException(
         "%s: has %d tensors of floats, pick one with FILE#NAME: %s"
             .formatted(path, candidates.size(), Failures.list(candidates.stream().map(tensor -> tensor.name).toList())));
   }

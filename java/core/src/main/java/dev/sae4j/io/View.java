@@ -1,6 +1,6 @@
 package dev.sae4j.io;
 
-import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import java.io.EOFException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
@@ -28,7 +28,7 @@ final class View implements ByteSource {
   /**
    * @param width bytes of an element
    * @param offset of the first element, in elements, as strides are
-   * @throws SaeException if it looks beyond the storage
+   * @throws SaeFormatException if it looks beyond the storage
    */
   static View of(String where, ByteSource storage, int width, long offset, long[] shape, long[] stride) {
     long count = 1;
@@ -45,7 +45,7 @@ final class View implements ByteSource {
     }
     long elements = storage.size() / width;
     if (count != 0 && last >= elements) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: shape %s with strides %s from element %d on looks beyond its storage of %d elements"
               .formatted(where, Arrays.toString(shape), Arrays.toString(stride), offset, elements));
     }
@@ -97,7 +97,7 @@ final class View implements ByteSource {
 
   private void requireModest(String where, long elements) {
     if (!isForward && Math.max(span, size) > MAX_COPY) {
-      throw new SaeException(
+      throw new SaeFormatException(
           "%s: strides %s pick %d bytes out of %d, at most %d can be reordered: save it with .contiguous()"
               .formatted(where, Arrays.toString(stride), size, span, MAX_COPY));
     }

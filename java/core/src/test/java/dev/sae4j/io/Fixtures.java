@@ -1,13 +1,14 @@
 package dev.sae4j.io;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertThrowsExactly;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.gson.JsonArray;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import dev.sae4j.SaeException;
+import dev.sae4j.SaeFormatException;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -77,9 +78,17 @@ final class Fixtures {
     return values;
   }
 
-  /** The one-line message of the refusal, which must hold all the fragments. */
+  /** The one-line message of the refusal of what a file holds, which must hold all the fragments. */
   static String refused(Executable executable, String... fragments) {
-    String message = assertThrows(SaeException.class, executable).getMessage();
+    return oneLine(assertThrowsExactly(SaeFormatException.class, executable).getMessage(), fragments);
+  }
+
+  /** As {@link #refused}, for what is no fault of a file's content. */
+  static String failed(Executable executable, String... fragments) {
+    return oneLine(assertThrowsExactly(SaeException.class, executable).getMessage(), fragments);
+  }
+
+  private static String oneLine(String message, String... fragments) {
     assertEquals(1, message.lines().count(), message);
     for (String fragment : fragments) {
       assertTrue(message.contains(fragment), () -> "expected \"" + fragment + "\" in: " + message);

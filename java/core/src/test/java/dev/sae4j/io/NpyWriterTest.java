@@ -1,6 +1,6 @@
 package dev.sae4j.io;
 
-import static dev.sae4j.io.Fixtures.refused;
+import static dev.sae4j.io.Fixtures.failed;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
@@ -67,8 +67,8 @@ class NpyWriterTest {
 
   @Test
   void refusesFoldersThatCannotBeWrittenTo() {
-    refused(() -> NpyWriter.create(folder.resolve("missing/x.npy"), 3), "x.npy: cannot be written: no such");
-    refused(() -> NpyWriter.create(folder, 3), "is a folder");
+    failed(() -> NpyWriter.create(folder.resolve("missing/x.npy"), 3), "x.npy: cannot be written: no such");
+    failed(() -> NpyWriter.create(folder, 3), "is a folder");
   }
 
   /** A disk that is full, told by a limit on the size of files: no writer may leave a part, or harm what was there. */

@@ -1,5 +1,6 @@
 package dev.sae4j.io;
 
+import static dev.sae4j.io.Fixtures.failed;
 import static dev.sae4j.io.Fixtures.floats;
 import static dev.sae4j.io.Fixtures.refused;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
@@ -139,14 +140,14 @@ class SaeReaderTest {
 
   @Test
   void refusesWhereThereIsNoSae() throws IOException {
-    refused(() -> SaeReader.read(folder), "no SAE found", "cfg.json", "params.npz");
-    refused(() -> SaeReader.read(folder.resolve("missing")), "no such file or folder");
-    refused(() -> SaeReader.read(folder, new SaeReader.Options("saelens")), "cfg.json", "no such file");
+    failed(() -> SaeReader.read(folder), "no SAE found", "cfg.json", "params.npz");
+    failed(() -> SaeReader.read(folder.resolve("missing")), "no such file or folder");
+    failed(() -> SaeReader.read(folder, new SaeReader.Options("saelens")), "cfg.json", "no such file");
     Files.writeString(folder.resolve("cfg.json"), "{}");
-    refused(() -> SaeReader.read(folder), "no SAE found", "cfg.json + sae_weights.safetensors");
+    failed(() -> SaeReader.read(folder), "no SAE found", "cfg.json + sae_weights.safetensors");
     Files.write(folder.resolve("params.npz"), new byte[0]);
     Files.write(folder.resolve("sae_weights.safetensors"), new byte[0]);
-    refused(() -> SaeReader.read(folder), "holds 2 SAEs");
+    failed(() -> SaeReader.read(folder), "holds 2 SAEs");
     String message =
         assertThrows(IllegalArgumentException.class, () -> SaeReader.read(folder, new SaeReader.Options("pickle"))).getMessage();
     assertTrue(message.contains("pickle"), message);
