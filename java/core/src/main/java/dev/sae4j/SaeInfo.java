@@ -1,5 +1,6 @@
 package dev.sae4j;
 
+import java.util.ArrayList;
 import java.util.List;
 
 /**
@@ -40,5 +41,12 @@ public record SaeInfo(
       List<String> folded,
       List<String> warnings) {
     this(format, architecture, dtype, modelName, hookName, folded, warnings, null, null);
+  }
+
+  /** This and more warnings. */
+  SaeInfo withWarnings(List<String> more) {
+    List<String> all = new ArrayList<>(warnings);
+    all.addAll(more);
+    return new SaeInfo(format, architecture, dtype, modelName, hookName, folded, all, source, publishedL0);
   }
 }

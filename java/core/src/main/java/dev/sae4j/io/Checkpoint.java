@@ -5,6 +5,7 @@ import dev.sae4j.SaeInfo;
 import dev.sae4j.SaeWeights;
 import dev.sae4j.SaeWeights.Normalization;
 import dev.sae4j.SaeWeights.Selection;
+import dev.sae4j.SelfCheck;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -111,6 +112,7 @@ final class Checkpoint {
         copy(wSkip, new NativeFloats(weights.wSkip()));
       }
       new Folding(weights).run();
+      weights.warn(SelfCheck.geometry(weights));
       return weights;
     } catch (RuntimeException | Error e) {
       weights.close();
