@@ -442,7 +442,7 @@ final class Checkpoint {
     }
 
     private void foldGated(long first, int count) {
-      readFinite(gated.bGate, first, theta, count);
+      gated.bGate.read(first, theta, count); // infinite: always, or never
       readFinite(gated.bMag, first, bias, count);
       readFinite(gated.rMag, first, other, count);
       for (int i = 0; i < count; i++) {
