@@ -10,6 +10,8 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
+import org.bytedeco.javacpp.FloatPointer;
 
 /**
  * One SAE as its file has it, filled in by a format's reader, to be streamed into native memory: feature-major, folded. No array is
@@ -29,6 +31,7 @@ final class Checkpoint {
   private static final int SEQUENTIAL_TILE = 1 << 22; // values; deflated rows can't be taken in pieces
   private static final int BLOCK = 16; // columns turned at a time
   private static final int CHUNK = 1 << 15;
+  private static final int PARTS = 16;
   private static final int EXPONENT = 0x7f800000;
 
   /**
@@ -103,13 +106,13 @@ final class Checkpoint {
     requireVectors(form.dSae());
     SaeWeights weights = SaeWeights.allocate(form, info(form, turnsEncoder, turnsDecoder));
     try {
-      copyMatrix(wEnc.tensor, wEnc.byFeature == turnsEncoder, new NativeFloats(weights.wEnc()));
-      copyMatrix(wDec.tensor, wDec.byFeature == turnsDecoder, new NativeFloats(weights.wDec()));
+      copyMatrix(wEnc.tensor, wEnc.byFeature == turnsEncoder, weights.wEnc());
+      copyMatrix(wDec.tensor, wDec.byFeature == turnsDecoder, weights.wDec());
       if (bDec != null) {
-        copy(bDec, new NativeFloats(weights.bDec()));
+        copy(bDec, weights.bDec());
       }
       if (wSkip != null) {
-        copy(wSkip, new NativeFloats(weights.wSkip()));
+        copy(wSkip, weights.wSkip());
       }
       new Folding(weights).run();
       weights.warn(SelfCheck.geometry(weights));
@@ -247,17 +250,52 @@ final class Checkpoint {
 
   // ---- copies
 
-  private static void copyMatrix(Tensor matrix, boolean turn, NativeFloats into) {
+  /** Some of the units that a tensor is copied in, by one thread. */
+  @FunctionalInterface
+  private interface Part {
+    void copy(Tensor from, NativeFloats into, long begin, long end);
+  }
+
+  private static void copyMatrix(Tensor matrix, boolean turn, FloatPointer into) {
     if (turn) {
-      transpose(matrix, into);
+      inParts(matrix, into, divideUp(matrix.shape[0], tileRows(matrix)), Checkpoint::transpose);
     } else {
       copy(matrix, into);
     }
   }
 
-  private static void copy(Tensor from, NativeFloats into) {
+  private static void copy(Tensor from, FloatPointer into) {
+    inParts(from, into, divideUp(from.size, CHUNK), Checkpoint::copy);
+  }
+
+  /** On several threads, but for a deflated array, which is read from front to back. Of several failures the first counts. */
+  private static void inParts(Tensor from, FloatPointer into, long units, Part part) {
+    int parts = from.isSequential() ? 1 : (int) Math.min(units, PARTS);
+    RuntimeException[] failures = new RuntimeException[parts];
+    IntStream.range(0, parts)
+        .parallel()
+        .forEach(
+            i -> {
+              try {
+                part.copy(parts == 1 ? from : from.fork(), new NativeFloats(into), units * i / parts, units * (i + 1) / parts);
+              } catch (RuntimeException e) {
+                failures[i] = e;
+              }
+            });
+    for (RuntimeException failure : failures) {
+      if (failure != null) {
+        throw failure;
+      }
+    }
+  }
+
+  private static long divideUp(long a, long b) {
+    return (a + b - 1) / b;
+  }
+
+  private static void copy(Tensor from, NativeFloats into, long begin, long end) {
     float[] values = new float[CHUNK];
-    for (long first = 0; first < from.size; first += CHUNK) {
+    for (long first = begin * CHUNK; first < Math.min(from.size, end * CHUNK); first += CHUNK) {
       int count = (int) Math.min(CHUNK, from.size - first);
       from.read(first, values, 0, count);
       requireFinite(from, values, 0, count, first);
@@ -265,20 +303,27 @@ final class Checkpoint {
     }
   }
 
+  private static int tileColumns(Tensor from) {
+    return (int) Math.min(from.shape[1], from.isSequential() ? SEQUENTIAL_TILE : TILE_COLUMNS);
+  }
+
+  private static int tileRows(Tensor from) {
+    return (int) Math.min(from.shape[0], Math.min(TILE_ROWS, Math.max(1, SEQUENTIAL_TILE / tileColumns(from))));
+  }
+
   /**
    * [rows, columns] on disk to [columns, rows] in memory, by tiles of rows x columns: read in runs, turned within the cache,
-   * written in whole cache lines. A deflated matrix is read strictly from front to back.
+   * written in whole cache lines. A deflated matrix is read strictly from front to back. Units are tiles of rows.
    */
-  private static void transpose(Tensor from, NativeFloats into) {
+  private static void transpose(Tensor from, NativeFloats into, long begin, long end) {
     long rows = from.shape[0];
     long columns = from.shape[1];
-    boolean sequential = from.isSequential();
-    int tileColumns = (int) Math.min(columns, sequential ? SEQUENTIAL_TILE : TILE_COLUMNS);
-    int tileRows = (int) Math.min(rows, Math.min(TILE_ROWS, Math.max(1, SEQUENTIAL_TILE / tileColumns)));
+    int tileColumns = tileColumns(from);
+    int tileRows = tileRows(from);
     int stride = tileColumns + BLOCK; // not a power of two: rows of a tile must not share their places in the cache
     float[] tile = new float[tileRows * stride];
     float[] turned = new float[BLOCK * tileRows];
-    for (long row = 0; row < rows; row += tileRows) {
+    for (long row = begin * tileRows; row < Math.min(rows, end * tileRows); row += tileRows) {
       int height = (int) Math.min(tileRows, rows - row);
       for (long column = 0; column < columns; column += tileColumns) {
         int width = (int) Math.min(tileColumns, columns - column);
