@@ -5,6 +5,7 @@ import dev.sae4j.internal.bindings.Sae4j;
 import dev.sae4j.internal.bindings.WeightsStruct;
 import dev.sae4j.io.SaeReader;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.bytedeco.javacpp.FloatPointer;
 
@@ -82,7 +83,7 @@ public final class SaeWeights implements AutoCloseable {
   private final long dIn;
   private final long dOut;
   private final long dSae;
-  private final SaeInfo info;
+  private SaeInfo info;
   private final FloatPointer wEnc;
   private final FloatPointer wDec;
   private final FloatPointer bDec;
@@ -152,7 +153,7 @@ public final class SaeWeights implements AutoCloseable {
    * @throws SaeException if it can't be read, naming file, expected and got
    */
   public static SaeWeights read(Path path) {
-    return SaeReader.read(path, null);
+    return SaeReader.read(path);
   }
 
   public long dIn() {
@@ -170,6 +171,11 @@ public final class SaeWeights implements AutoCloseable {
 
   public SaeInfo info() {
     return info;
+  }
+
+  /** Adds to the warnings of {@link #info}: for who fills the arrays, before models are opened. */
+  public void warn(List<String> sentences) {
+    info = info.withWarnings(sentences);
   }
 
   /** [d_sae, d_in]: row j is the encoder direction of feature j. */

@@ -101,7 +101,7 @@ final class Demo implements Callable<Integer> {
   /** Says what it does as it goes. Every number and every sentence about the data is computed here and now. */
   private Result run(PrintWriter out) throws IOException {
     Path folder = unpack();
-    try (SaeWeights weights = SaeReader.read(folder, null);
+    try (SaeWeights weights = SaeReader.read(folder);
         SparseAutoencoder sae = EngineOptions.open(weights, engine.device())) {
       tellModel(sae, out);
 

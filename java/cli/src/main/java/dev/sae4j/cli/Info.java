@@ -2,16 +2,23 @@ package dev.sae4j.cli;
 
 import dev.sae4j.SaeInfo;
 import dev.sae4j.SaeWeights;
+import dev.sae4j.SelfCheck;
+import dev.sae4j.SparseAutoencoder;
 import dev.sae4j.internal.Sums;
+import dev.sae4j.io.ActivationReader;
+import java.io.IOException;
 import java.io.PrintWriter;
+import java.nio.FloatBuffer;
 import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.Callable;
 import java.util.stream.IntStream;
+import java.util.stream.Stream;
 import org.bytedeco.javacpp.FloatPointer;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
 import picocli.CommandLine.Spec;
 
 @Command(name = "info", mixinStandardHelpOptions = true, description = "Shows what an SAE is, and what was folded into it.")
@@ -38,7 +45,13 @@ final class Info implements Callable<Integer> {
       long dead,
       Spread threshold,
       long bytes,
+      String source,
+      Double publishedL0,
+      Check check,
       List<String> warnings) {}
+
+  /** What {@link SelfCheck} found, of sample activations. */
+  record Check(long n, double l0, Double explainedVariance, Double normRatio) {}
 
   record Spread(double min, double median, double max) {
     /** Of the finite ones; null if there is none. */
@@ -59,14 +72,22 @@ final class Info implements Callable<Integer> {
     }
   }
 
+  private static final int CHECKED = 1024;
+
   @Spec private CommandSpec spec;
   @Mixin private ModelOptions model;
 
+  @Option(
+      names = "--activations",
+      paramLabel = "X",
+      description = "Check the SAE on activations of its model and place: L0, explained variance, norms. The first " + CHECKED + " rows are used.")
+  private String activations;
+
   @Override
-  public Integer call() {
+  public Integer call() throws IOException {
     Result result;
     try (SaeWeights weights = model.read()) {
-      result = run(weights);
+      result = run(weights, activations == null ? null : check(weights));
     }
     PrintWriter out = spec.commandLine().getOut();
     if (model.json) {
@@ -77,7 +98,18 @@ final class Info implements Callable<Integer> {
     return 0;
   }
 
-  static Result run(SaeWeights weights) {
+  private SelfCheck check(SaeWeights weights) throws IOException {
+    int d = Math.toIntExact(weights.dIn());
+    try (SparseAutoencoder sae = model.open(weights);
+        ActivationReader rows = model.rows(activations, d)) {
+      FloatBuffer x = FloatBuffer.allocate(Math.toIntExact(Math.min(CHECKED, rows.rows()) * d));
+      rows.read(x);
+      return SelfCheck.of(sae, x.array());
+    }
+  }
+
+  /** @param check null without activations */
+  static Result run(SaeWeights weights, SelfCheck check) {
     int n = Math.toIntExact(weights.dSae());
     float[] norms = new float[n];
     float[] cosines = new float[n];
@@ -91,7 +123,7 @@ final class Info implements Callable<Integer> {
         weights.dOut(),
         weights.dSae(),
         info.dtype(),
-        null,
+        weights.form().selection() == SaeWeights.Selection.GATE ? null : weights.form().k(),
         info.modelName(),
         info.hookName(),
         info.folded(),
@@ -100,7 +132,10 @@ final class Info implements Callable<Integer> {
         dead,
         Spread.of(thresholds),
         weights.bytes(),
-        info.warnings());
+        info.source(),
+        info.publishedL0(),
+        check == null ? null : new Check(check.n(), check.l0(), check.explainedVariance(), check.normRatio()),
+        check == null ? info.warnings() : Stream.concat(info.warnings().stream(), check.warnings().stream()).toList());
   }
 
   /** Fills in one feature; true if it is dead. */
@@ -131,14 +166,29 @@ final class Info implements Callable<Integer> {
         "architecture", result.architecture(),
         "shape", "d_in %d, d_out %d, d_sae %d".formatted(result.dIn(), result.dOut(), result.dSae()),
         "dtype", result.dtype() + " on disk, " + Tables.count(result.bytes()) + " bytes as float32 in memory",
+        "file", result.source(),
+        "selection", result.k() == null ? "by threshold" : "the " + result.k() + " largest",
         "model", result.modelName(),
         "hook", result.hookName(),
         "decoder norm", result.decoderNorm().text(),
         "cos(enc, dec)", result.encDecCosine() == null ? "-" : result.encDecCosine().text(),
         "threshold", result.threshold() == null ? "none" : result.threshold().text(),
         "dead features", Tables.count(result.dead()) + " can't fire, or add nothing when they do");
+    if (result.check() != null) {
+      printCheck(result.check(), out);
+    }
     sentences("folded", result.folded(), out);
     sentences("warnings", result.warnings(), out);
+  }
+
+  private static void printCheck(Check check, PrintWriter out) {
+    out.println();
+    Tables.facts(
+        out,
+        "rows checked", Tables.count(check.n()),
+        "mean L0", Tables.number(check.l0()),
+        "explained variance", check.explainedVariance() == null ? "-" : Tables.number(check.explainedVariance()),
+        "norm ratio", check.normRatio() == null ? "-" : Tables.number(check.normRatio()));
   }
 
   private static void sentences(String title, List<String> sentences, PrintWriter out) {

@@ -34,7 +34,7 @@ import picocli.CommandLine.UnmatchedArgumentException;
     },
     subcommands = {
       Demo.class, Devices.class, Info.class, Encode.class, Decode.class, Project.class, Decompose.class, Diagnose.class,
-      GenerateCompletion.class
+      Convert.class, ControlVector.class, GenerateCompletion.class
     })
 public final class Main implements Runnable {
   @Spec private CommandSpec spec;

@@ -6,21 +6,40 @@ import dev.sae4j.io.ActivationReader;
 import dev.sae4j.io.SaeReader;
 import java.io.IOException;
 import java.nio.file.Path;
-import java.util.List;
+import java.util.Iterator;
 import picocli.CommandLine.Option;
 
 /** The SAE of a command. */
 final class ModelOptions extends EngineOptions {
-  private static final List<String> FORMATS = List.of("saelens", "gemma-scope");
-
   @Option(names = "--sae", required = true, paramLabel = "PATH", description = "Folder or file of the SAE.")
   private Path path;
 
   @Option(
       names = "--format",
       paramLabel = "NAME",
-      description = "Read it as saelens or gemma-scope. Default: by its content.")
+      description = "Read it as this format (${COMPLETION-CANDIDATES}). Default: by its content.",
+      completionCandidates = Formats.class)
   private String format;
+
+  @Option(
+      names = "--norm-scaling-factor",
+      paramLabel = "S",
+      description = "sqrt(d_in) / mean norm of the training activations, where the SAE scales its input by it and no file has it.")
+  private Double normScalingFactor;
+
+  @Option(names = "--k", paramLabel = "K", description = "Active features of a TopK SAE whose files do not say.")
+  private Long k;
+
+  @Option(names = "--prefix", paramLabel = "N", description = "Use the first N features only (Matryoshka).")
+  private Long prefix;
+
+  /** The names that --format takes. */
+  static final class Formats implements Iterable<String> {
+    @Override
+    public Iterator<String> iterator() {
+      return SaeReader.formats().iterator();
+    }
+  }
 
   @Option(
       names = "--labels",
@@ -30,11 +49,14 @@ final class ModelOptions extends EngineOptions {
 
   /** The weights, once it is known that the device asked for is there. */
   SaeWeights read() {
-    if (format != null && !FORMATS.contains(format)) {
-      throw misuse("--format must be %s, got \"%s\"".formatted(String.join(" or ", FORMATS), format));
+    SaeReader.Options options;
+    try {
+      options = new SaeReader.Options(format, normScalingFactor, k, prefix);
+    } catch (IllegalArgumentException e) {
+      throw misuse(e.getMessage());
     }
     device();
-    return SaeReader.read(path, format);
+    return SaeReader.read(path, options);
   }
 
   SparseAutoencoder open(SaeWeights weights) {

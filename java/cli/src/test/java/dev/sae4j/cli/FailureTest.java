@@ -121,7 +121,7 @@ class FailureTest {
       assertMisused("cuda:0 has no screen \"sgemm\"; it has canonical", "info", "--sae", sae, "--device", "cuda", "--screen", "sgemm");
     }
     assertMisused("no screen \"int7\"", "encode", "--sae", sae, "--in", x, "--out", out, "--screen", "int7");
-    assertMisused("saelens or gemma-scope", "info", "--sae", sae, "--format", "onnx");
+    assertMisused("format must be saelens, gemma-scope", "info", "--sae", sae, "--format", "onnx");
     assertMisused("--top", "project", "--sae", sae, "--vector", x, "--top", 0);
     assertMisused("--top", "project", "--sae", sae, "--vector", x, "--top", "many");
     assertMisused("decoder", "project", "--sae", sae, "--vector", x, "--readout", "both");

@@ -71,7 +71,12 @@ class JsonContractTest {
     assertFields(
         info,
         "format architecture d_in d_out d_sae dtype k model_name hook_name folded decoder_norm enc_dec_cosine dead "
-            + "threshold bytes warnings");
+            + "threshold bytes source published_l0 check warnings");
+    assertTrue(info.get("check").isJsonNull());
+    JsonObject check = Run.json("info", "--sae", demo, "--activations", demo.resolve("activations.npy")).getAsJsonObject("check");
+    assertFields(check, "n l0 explained_variance norm_ratio");
+    assertEquals(512, check.get("n").getAsInt());
+    assertEquals(0.866, check.get("explained_variance").getAsDouble(), 0.01);
     for (String spread : List.of("decoder_norm", "enc_dec_cosine", "threshold")) {
       assertFields(info.get(spread), "min median max");
     }
@@ -87,6 +92,31 @@ class JsonContractTest {
     assertEquals(0.999351618, info.getAsJsonObject("decoder_norm").get("min").getAsDouble(), 1e-7);
     assertEquals(1.001086041, info.getAsJsonObject("decoder_norm").get("max").getAsDouble(), 1e-7);
     assertTrue(info.getAsJsonObject("threshold").get("min").getAsDouble() > 0);
+  }
+
+  /** What was converted is the same SAE: its codes are the same file. */
+  @Test
+  void convert() throws IOException {
+    Path sae = folder.resolve("converted");
+    JsonObject result = Run.json("convert", "--sae", demo, "--out", sae);
+    assertFields(result, "format architecture d_in d_out d_sae out");
+    Path x = demo.resolve("activations.npy");
+    Run.json("encode", "--sae", demo, "--in", x, "--out", folder.resolve("a.npz"));
+    Run.json("encode", "--sae", sae, "--in", x, "--out", folder.resolve("b.npz"));
+    assertEquals(-1, Files.mismatch(folder.resolve("a.npz"), folder.resolve("b.npz")));
+  }
+
+  @Test
+  void controlVector() {
+    Path vectors = demo.resolve("steering_vectors.safetensors");
+    Path file = folder.resolve("v.gguf");
+    JsonObject result =
+        Run.json("control-vector", "--layer", "12=" + vectors + "#sentiment", "--layer", "3=" + vectors + "#question", "--out", file);
+    assertFields(result, "layers d out");
+    assertEquals("[3,12]", result.get("layers").toString());
+    JsonObject of = Run.json("project", "--sae", demo, "--vector", file + "#direction.12", "--device", "cpu");
+    JsonObject original = Run.json("project", "--sae", demo, "--vector", vectors + "#sentiment", "--device", "cpu");
+    assertEquals(original.get("features"), of.get("features"));
   }
 
   @Test

@@ -53,7 +53,7 @@ class OracleTest {
       oracle = JsonParser.parseReader(json).getAsJsonObject();
     }
     demo = Demo.unpack();
-    weights = SaeReader.read(demo, null);
+    weights = SaeReader.read(demo);
     sae = SparseAutoencoder.open(weights, Device.cpu());
   }
 

@@ -154,8 +154,12 @@ final class View implements ByteSource {
   private void readRun(long at, ByteBuffer into) throws IOException {
     if (isForward) {
       storage.read(at, into);
-      return;
+    } else {
+      readCopy(at, into);
     }
+  }
+
+  private synchronized void readCopy(long at, ByteBuffer into) throws IOException {
     if (copy == null) {
       ByteBuffer bytes = ByteBuffer.allocate((int) span);
       storage.read(offset * width, bytes);

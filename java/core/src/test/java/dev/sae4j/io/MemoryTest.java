@@ -77,7 +77,7 @@ class MemoryTest {
     private Reader() {}
 
     public static void main(String[] arguments) {
-      try (SaeWeights weights = SaeReader.read(Path.of(arguments[0]), null)) {
+      try (SaeWeights weights = SaeReader.read(Path.of(arguments[0]))) {
         System.out.println(weights.dIn() + " " + weights.dSae());
       }
     }

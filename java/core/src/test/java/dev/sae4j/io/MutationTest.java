@@ -113,7 +113,7 @@ class MutationTest {
         readAll(path + "#" + tensor);
       }
     } else {
-      SaeReader.read(name.equals("params.npz") ? path : path.getParent(), null).close();
+      SaeReader.read(name.equals("params.npz") ? path : path.getParent()).close();
     }
   }
 

@@ -43,7 +43,7 @@ class SaeReaderTest {
       })
   void loadsWhatPythonComputed(String name) {
     JsonObject expected = Fixtures.expected(name);
-    try (SaeWeights weights = SaeReader.read(Fixtures.path(name), null)) {
+    try (SaeWeights weights = SaeReader.read(Fixtures.path(name))) {
       assertEquals(expected.get("d_in").getAsLong(), weights.dIn());
       assertEquals(expected.get("d_in").getAsLong(), weights.dOut());
       assertEquals(expected.get("d_sae").getAsLong(), weights.dSae());
@@ -82,29 +82,31 @@ class SaeReaderTest {
   }
 
   private static List<String> warnings(String name) {
-    try (SaeWeights weights = SaeReader.read(Fixtures.path(name), null)) {
+    try (SaeWeights weights = SaeReader.read(Fixtures.path(name))) {
       return weights.info().warnings();
     }
   }
 
   @Test
   void takesTheFileForTheFolder() {
-    SaeReader.read(Fixtures.path("jumprelu-f32/sae_weights.safetensors"), null).close();
-    SaeReader.read(Fixtures.path("gemma-stored/params.npz"), "gemma-scope").close();
+    SaeReader.read(Fixtures.path("jumprelu-f32/sae_weights.safetensors")).close();
+    SaeReader.read(Fixtures.path("gemma-stored/params.npz"), new SaeReader.Options("gemma-scope")).close();
   }
 
   @Test
   void demoFilesOfBothFamiliesAreOneSae() {
     Path demo = Path.of(System.getProperty("sae4j.root", "."), "../shared/demo");
     assumeTrue(Files.isDirectory(demo), "no demo data beside the repository");
-    try (SaeWeights saeLens = SaeReader.read(demo.resolve("minilm-l3-jumprelu-4096"), null);
-        SaeWeights gemma = SaeReader.read(demo.resolve("gemma-scope-form/layer_3/width_4k/average_l0_30"), null)) {
+    try (SaeWeights saeLens = SaeReader.read(demo.resolve("minilm-l3-jumprelu-4096"));
+        SaeWeights gemma = SaeReader.read(demo.resolve("gemma-scope-form/layer_3/width_4k/average_l0_30"))) {
       assertArrayEquals(floats(saeLens.wEnc()), floats(gemma.wEnc()));
       assertArrayEquals(floats(saeLens.wDec()), floats(gemma.wDec()));
       assertArrayEquals(floats(saeLens.threshold()), floats(gemma.threshold()));
       assertArrayEquals(floats(saeLens.offset()), floats(gemma.offset()));
     }
-    refused(() -> SaeReader.read(demo.resolve("minilm-l3-topk-2048"), null), "architecture", "topk");
+    try (SaeWeights topK = SaeReader.read(demo.resolve("minilm-l3-topk-2048"))) {
+      assertEquals(new SaeWeights.Form(384, 384, 2048, SaeWeights.Selection.TOP, 32, SaeWeights.Normalization.NONE, false), topK.form());
+    }
   }
 
   /** Wider than a tile: many tiles of a stored matrix, few rows at a time or pieces of one row of a deflated one. */
@@ -122,7 +124,7 @@ class SaeReaderTest {
     arrays.put("b_dec", array("(%d,)".formatted(dIn), new float[dIn]));
     arrays.put("threshold", array("(%d,)".formatted(dSae), new float[dSae]));
     Path file = Files.write(folder.resolve("params.npz"), Fixtures.npz(deflated, Deflater.NO_COMPRESSION, arrays));
-    try (SaeWeights weights = SaeReader.read(file, null)) {
+    try (SaeWeights weights = SaeReader.read(file)) {
       float[] turned = new float[wEnc.length];
       for (int i = 0; i < dIn; i++) {
         for (int j = 0; j < dSae; j++) {
@@ -138,15 +140,16 @@ class SaeReaderTest {
 
   @Test
   void refusesWhereThereIsNoSae() throws IOException {
-    failed(() -> SaeReader.read(folder, null), "no SAE found", "cfg.json", "params.npz");
-    failed(() -> SaeReader.read(folder.resolve("missing"), null), "no such file or folder");
-    failed(() -> SaeReader.read(folder, "saelens"), "cfg.json", "no such file");
+    failed(() -> SaeReader.read(folder), "no SAE found", "cfg.json", "params.npz");
+    failed(() -> SaeReader.read(folder.resolve("missing")), "no such file or folder");
+    failed(() -> SaeReader.read(folder, new SaeReader.Options("saelens")), "cfg.json", "no such file");
     Files.writeString(folder.resolve("cfg.json"), "{}");
-    failed(() -> SaeReader.read(folder, null), "sae_weights.safetensors", "no such file");
+    failed(() -> SaeReader.read(folder), "no SAE found", "cfg.json + sae_weights.safetensors");
     Files.write(folder.resolve("params.npz"), new byte[0]);
-    failed(() -> SaeReader.read(folder, null), "holds two SAEs");
+    Files.write(folder.resolve("sae_weights.safetensors"), new byte[0]);
+    failed(() -> SaeReader.read(folder), "holds 2 SAEs");
     String message =
-        assertThrows(IllegalArgumentException.class, () -> SaeReader.read(folder, "pickle")).getMessage();
+        assertThrows(IllegalArgumentException.class, () -> SaeReader.read(folder, new SaeReader.Options("pickle"))).getMessage();
     assertTrue(message.contains("pickle"), message);
   }
 
@@ -154,19 +157,18 @@ class SaeReaderTest {
   @CsvSource(
       delimiter = '|',
       value = {
-        "\"architecture\": \"topk\"                             | architecture is \"topk\"",
-        "\"architecture\": \"batchtopk\"                        | batchtopk",
-        "\"architecture\": \"matryoshka_batchtopk\"             | matryoshka_batchtopk",
+        "\"architecture\": \"topk\"                             | has a \"threshold\" tensor, but cfg.json says architecture \"topk\"",
+        "\"architecture\": \"matching_pursuit\"                 | architecture is \"matching_pursuit\"",
+        "\"architecture\": \"temporal\"                         | temporal",
         "\"architecture\": \"gated\"                            | gated",
         "\"architecture\": \"transcoder\"                       | transcoder",
         "\"architecture\": 7                                    | must be a string",
-        "\"normalize_activations\": \"layer_norm\"              | layer_norm",
+        "\"normalize_activations\": \"constant_scalar_rescale\" | constant_scalar_rescale",
         "\"normalize_activations\": true                        | expected_average_only_in",
-        "\"reshape_activations\": \"hook_z\"                    | hook_z",
-        "\"reshape_activations\": null, \"hook_point\": \"blocks.1.attn.hook_z\" | hook_z",
+        "\"reshape_activations\": \"hook_q\"                    | hook_q",
         "\"activation_fn\": \"topk\"                            | activation_fn is \"topk\"",
         "\"activation_fn_str\": \"tanh-relu\"                   | tanh-relu",
-        "\"k\": 32                                              | k is \"32\"",
+        "\"architecture\": \"standard\", \"k\": 32              | k is \"32\"",
         "\"rescale_acts_by_decoder_norm\": true                 | rescale_acts_by_decoder_norm",
         "\"d_out\": 6                                           | d_out is \"6\"",
         "\"d_in\": 6                                            | d_in is 6, but b_dec has shape [5]",
@@ -185,7 +187,7 @@ class SaeReaderTest {
     JsonParser.parseString("{" + member.replace("1e999999999", "\"big\"") + "}").getAsJsonObject().asMap().forEach(config::add);
     Path sae = copy("jumprelu-f32");
     Files.writeString(sae.resolve("cfg.json"), config.toString().replace("\"big\"", "1e999999999"));
-    refused(() -> SaeReader.read(sae, null), message);
+    refused(() -> SaeReader.read(sae), message);
   }
 
   @ParameterizedTest
@@ -205,20 +207,20 @@ class SaeReaderTest {
   void refusesBrokenJson(String text, String message) throws IOException {
     Path sae = copy("jumprelu-f32");
     Files.writeString(sae.resolve("cfg.json"), text);
-    refused(() -> SaeReader.read(sae, null), "cfg.json", message);
+    refused(() -> SaeReader.read(sae), "cfg.json", message);
   }
 
   @Test
   void refusesHugeAndDeepJson() throws IOException {
     Path sae = copy("jumprelu-f32");
     Files.writeString(sae.resolve("cfg.json"), "{\"a\": " + "[".repeat(100_000));
-    refused(() -> SaeReader.read(sae, null), "not valid JSON");
+    refused(() -> SaeReader.read(sae), "not valid JSON");
     Files.writeString(sae.resolve("cfg.json"), "{\"a\": \"" + "a".repeat(100_000) + "\"}");
-    refused(() -> SaeReader.read(sae, null), "more than 65536 characters");
+    refused(() -> SaeReader.read(sae), "more than 65536 characters");
     Files.writeString(sae.resolve("cfg.json"), " ".repeat(2_000_000));
-    refused(() -> SaeReader.read(sae, null), "expected at most");
+    refused(() -> SaeReader.read(sae), "expected at most");
     Files.write(sae.resolve("cfg.json"), new byte[] {'{', '"', (byte) 0xff, '"', ':', '1', '}'});
-    refused(() -> SaeReader.read(sae, null), "not valid JSON");
+    refused(() -> SaeReader.read(sae), "not valid JSON");
   }
 
   private Path copy(String name) throws IOException {
@@ -255,7 +257,7 @@ class SaeReaderTest {
     String message = "";
     for (boolean deflated : new boolean[] {false, true}) {
       Path file = Files.write(folder.resolve("params.npz"), Fixtures.npz(deflated, arrays));
-      message = refused(() -> SaeReader.read(file, null), fragments);
+      message = refused(() -> SaeReader.read(file), fragments);
     }
     return message;
   }
@@ -263,7 +265,7 @@ class SaeReaderTest {
   @Test
   void theBaseOfTheseTestsLoads() throws IOException {
     Path file = Files.write(folder.resolve("params.npz"), Fixtures.npz(false, arrays()));
-    SaeReader.read(file, null).close();
+    SaeReader.read(file).close();
   }
 
   @ParameterizedTest
@@ -277,12 +279,11 @@ class SaeReaderTest {
     refusedWith("W_enc", array("(3, 3)", new float[9]), "[3, 3]", "expected [2, 3]");
     refusedWith("W_dec", array("(6,)", new float[6]), "[6]", "expected [3, 2]");
     refusedWith("b_enc", array("(1, 3)", new float[3]), "[1, 3]", "one dimension");
-    refusedWith("b_enc", array("(0,)"), "[2, 3]", "expected [2, 0]");
+    refusedWith("b_enc", array("(0,)"), "d_sae must be 1 to", "got 0");
     refusedWith("threshold", array("(2,)", new float[2]), "[2]", "expected [3]");
-    refusedWith("threshold", array("()", 1), "[]", "expected [3]");
     refusedWith("b_dec", Fixtures.npy("<i8", "(2,)", Fixtures.longBytes(1, 2)), "dtype \"<i8\" is not supported");
     refusedWith("affine_skip_connection", array("(2, 2)", new float[4]), "affine_skip_connection");
-    refusedWith("scaling_factor", array("(3,)", 1, 1, 2), "2.0 at [2]", "scaling_factor");
+    refusedWith("scaling_factor", array("(3,)", 1, 1, 2), "scaling_factor", "other than 1");
   }
 
   @Test
@@ -303,7 +304,7 @@ class SaeReaderTest {
     Map<String, byte[]> arrays = arrays();
     arrays.put("threshold", array("(3,)", Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY, 1));
     Path file = Files.write(folder.resolve("params.npz"), Fixtures.npz(true, arrays));
-    try (SaeWeights weights = SaeReader.read(file, null)) {
+    try (SaeWeights weights = SaeReader.read(file)) {
       assertArrayEquals(new float[] {Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY, 1}, floats(weights.threshold()));
     }
   }
@@ -314,12 +315,12 @@ class SaeReaderTest {
     arrays.put("W_enc", array("(2, 4000000)", new float[8_000_000]));
     Path file = Files.write(folder.resolve("params.npz"), Fixtures.npz(true, arrays));
     assertTrue(Files.size(file) < 100_000);
-    refused(() -> SaeReader.read(file, null), "W_enc");
+    refused(() -> SaeReader.read(file), "W_enc");
     arrays.put("W_dec", array("(4000000, 2)", new float[8_000_000]));
     arrays.put("b_enc", array("(4000000,)", new float[4_000_000]));
     arrays.put("threshold", array("(4000000,)", new float[4_000_000]));
     Files.write(file, Fixtures.npz(true, arrays));
-    refused(() -> SaeReader.read(file, null), "W_enc", "32000", "are not weights");
+    refused(() -> SaeReader.read(file), "W_enc", "32000", "are not weights");
   }
 
   @Test
