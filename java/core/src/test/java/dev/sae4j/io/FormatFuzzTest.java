@@ -94,14 +94,14 @@ class FormatFuzzTest {
   @MethodSource("npzEntryLists")
   @FuzzTest
   void paramsEntries(byte[] bytes) throws Throwable {
-    readsOrRefuses(() -> SaeReader.read(write("params.npz", zipped(unpacked(bytes))), null).close());
+    readsOrRefuses(() -> SaeReader.read(write("params.npz", zipped(unpacked(bytes)))).close());
   }
 
   @MethodSource("cfgFiles")
   @FuzzTest
   void cfg(byte[] bytes) throws Throwable {
     byte[] weights = bytes(Fixtures.path("jumprelu-f32/sae_weights.safetensors"));
-    readsOrRefuses(() -> SaeReader.read(saeFolder(bytes, weights), null).close());
+    readsOrRefuses(() -> SaeReader.read(saeFolder(bytes, weights)).close());
   }
 
   /** A list of two: cfg.json and the weights. */
@@ -110,7 +110,7 @@ class FormatFuzzTest {
   void saeEntries(byte[] bytes) throws Throwable {
     List<byte[]> files = List.copyOf(unpacked(bytes).values());
     if (files.size() > 1) {
-      readsOrRefuses(() -> SaeReader.read(saeFolder(files.get(0), files.get(1)), null).close());
+      readsOrRefuses(() -> SaeReader.read(saeFolder(files.get(0), files.get(1))).close());
     }
   }
 
