@@ -23,7 +23,10 @@ namespace {
 constexpr sae_selection kSelections[] = {SAE_SELECT_GATE, SAE_SELECT_TOP, SAE_SELECT_TOP_SIGNED, SAE_SELECT_TOP_ABS};
 constexpr sae_normalization kNormalizations[] = {SAE_NORMALIZE_NONE, SAE_NORMALIZE_LAYER, SAE_NORMALIZE_CONSTANT};
 
-float dot(const float* x, const float* w, int64_t d) { return sae::choose_kernels("portable").dot(x, w, d); }
+float dot(const float* x, const float* w, int64_t d) {
+  static const sae::Kernels& kernels = sae::choose_kernels(nullptr);  // kernels_test.cpp shows that all are the same
+  return kernels.dot(x, w, d);
+}
 
 struct Normalized {
   std::vector<float> x;
@@ -128,7 +131,7 @@ struct Way {
   int threads;
   const char *screen, *kernel;
 };
-constexpr Way kWays[] = {{1, "canonical", "portable"}, {3, "sgemm", nullptr}, {2, "sgemm", "portable"}, {2, nullptr, nullptr}};
+constexpr Way kWays[] = {{1, "canonical", "portable"}, {2, "sgemm", "portable"}, {3, "sgemm", nullptr}};
 
 void check_ways(Sae& sae, Kind kind, const Guarded<float>& x, int64_t n) {
   Codes expected;
@@ -157,11 +160,11 @@ void check_ways(Sae& sae, Kind kind, const Guarded<float>& x, int64_t n) {
 
 TEST(every_form_equals_its_definition) {
   for (const sae_normalization normalization : kNormalizations) {
-    for (const int64_t d : {1, 2, 7, 129}) {
+    for (const int64_t d : {1, 2, 129}) {
       if (d == 1 && normalization == SAE_NORMALIZE_LAYER) continue;
-      for (const int64_t d_sae : {1, 5, 300}) {
-        for (const int64_t n : {0, 1, 19, 130}) {
-          for (int kind = 0; kind < kKinds; ++kind) {
+      for (const int64_t d_sae : {1, 150}) {
+        for (const int64_t n : {0, 1, 70}) {
+          for (int kind = 0; kind < (d_sae == 1 ? 1 : kKinds); ++kind) {
             Sae sae(d, normalization == SAE_NORMALIZE_NONE ? d + 2 : d, d_sae);
             sae.normalization = normalization;
             sae.has_skip = kind % 2 == 0;
@@ -171,7 +174,7 @@ TEST(every_form_equals_its_definition) {
               sae.selection = selection;
               for (const int64_t k : {int64_t{1}, std::min<int64_t>(d_sae, 4), d_sae}) {
                 sae.k = k;
-                if (selection == SAE_SELECT_GATE && k != 1) continue;
+                if (k == 1 ? selection != SAE_SELECT_GATE && kind != kRandom : selection == SAE_SELECT_GATE) continue;
                 check_ways(sae, static_cast<Kind>(kind), x, n);
               }
             }
@@ -184,13 +187,13 @@ TEST(every_form_equals_its_definition) {
 
 // Tiles of features and of rows, parts that k makes smaller, and equal values on both sides of a tile's edge.
 TEST(top_k_over_many_tiles) {
-  const int64_t d = 3, d_sae = 9000, n = 600;
+  const int64_t d = 3, d_sae = 9000, n = 300;
   Sae sae(d, d, d_sae);
   Guarded<float> x(n * d);
   make_nasty(sae, kTies, x);
   for (const sae_selection selection : {SAE_SELECT_TOP, SAE_SELECT_TOP_SIGNED, SAE_SELECT_TOP_ABS}) {
     sae.selection = selection;
-    for (const int64_t k : {int64_t{7}, int64_t{4000}, d_sae}) {
+    for (const int64_t k : {int64_t{7}, d_sae}) {
       sae.k = k;
       Codes expected;
       expect_codes(sae, x.data(), n, *expected.handle);
