@@ -7,7 +7,6 @@ import dev.sae4j.SparseCodes;
 import dev.sae4j.io.ActivationReader;
 import dev.sae4j.io.CodesReader;
 import dev.sae4j.io.NpyWriter;
-import java.io.IOException;
 import java.io.PrintWriter;
 import java.nio.FloatBuffer;
 import java.nio.file.Path;
@@ -45,19 +44,12 @@ final class Decode implements Callable<Integer> {
   private String input;
 
   @Override
-  public Integer call() throws IOException {
+  public Integer call() {
     Result result;
     try (SaeWeights weights = model.read();
-        SparseAutoencoder sae = model.open(weights)) {
-      if (sae.form().hasSkip() != (input != null)) {
-        throw new SaeException(
-            input == null
-                ? "decode needs --input X, the activations that were encoded: this SAE has a skip connection"
-                : "--input is for an SAE with a skip connection; this one (%s) has none".formatted(sae.info().architecture()));
-      }
-      try (ActivationReader activations = input == null ? null : model.rows(input, sae.dIn())) {
-        result = run(sae, in, activations, out, direction);
-      }
+        SparseAutoencoder sae = model.open(weights);
+        ActivationReader activations = input == null ? null : model.rows(input, sae.dIn())) {
+      result = run(sae, in, activations, out, direction);
     }
     PrintWriter to = spec.commandLine().getOut();
     if (model.json) {
@@ -69,8 +61,13 @@ final class Decode implements Callable<Integer> {
   }
 
   /** @param activations what was encoded, for an SAE with a skip connection; else null */
-  static Result run(SparseAutoencoder sae, Path in, ActivationReader activations, Path out, boolean isDirection)
-      throws IOException {
+  static Result run(SparseAutoencoder sae, Path in, ActivationReader activations, Path out, boolean isDirection) {
+    if (sae.form().hasSkip() != (activations != null)) {
+      throw new SaeException(
+          activations == null
+              ? "decode needs --input X, the activations that were encoded: this SAE has a skip connection"
+              : "--input is for an SAE with a skip connection; this one (%s) has none".formatted(sae.info().architecture()));
+    }
     try (CodesReader reader = CodesReader.open(in)) {
       if (reader.dSae() != sae.dSae()) {
         throw new SaeException("%s: codes have %d features, expected d_sae = %d".formatted(in, reader.dSae(), sae.dSae()));
