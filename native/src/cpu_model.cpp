@@ -124,8 +124,8 @@ struct CpuModel::Ranking {
 };
 
 // The value is fma(scale, p, offset) / norm, and counts where p > threshold. From p in [low, high] it lies between
-// fma(lower_scale, low, offset) and fma(upper_scale, high, offset). fma is monotone, its rounding too: so where norm = 1 both scales
-// are scale itself. A quotient has no offset; its scales are a little below and above 1 / norm, and hold for its size.
+// fma(lower_scale, low, offset) and fma(upper_scale, high, offset). fma is monotone, its rounding too: so where norm = 1 both
+// scales are scale itself. A quotient has no offset; its scales are a little below and above 1 / norm, and hold for its size.
 struct CpuModel::Score {
   float threshold = -std::numeric_limits<float>::infinity();
   float scale = 1, offset = 0, norm = 1;

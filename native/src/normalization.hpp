@@ -1,6 +1,6 @@
 #pragma once
-// What encode does to a row of x first (sae4j.h, sae_normalization): written sequentially in double, so that no vector width, thread
-// count or backend can change a bit.
+// What encode does to a row of x first (sae4j.h, sae_normalization): sequentially in double, so that no vector width, thread count
+// or backend can change a bit.
 #include <cmath>
 #include <cstdint>
 

@@ -44,9 +44,9 @@ class TopK {
   const float* negative_cuts() const { return cuts_.data() + rows_; }
   bool may_enter(int64_t row, float value) const { return value >= cuts_[row] || -value >= cuts_[rows_ + row]; }
 
-  // A feature's value is known to lie in [lower, upper]: the k-th largest of what such features reach at least is a lower bound of
-  // the k-th best, so it raises the cut before anything is decided. Once for each row and feature at most. A bound that is not a
-  // number says nothing, and a value that may be zero may not enter at all.
+  // A feature's value is known to lie in [lower, upper]: the k-th largest of what such features reach at least is a lower bound
+  // of the k-th best, so it raises the cut before anything is decided. Once for each row and feature at most. A value that may
+  // be zero may not enter at all, so it raises nothing; neither does a bound that is not a number.
   void foresee(int64_t row, float lower, float upper) {
     const bool negative = upper < 0;
     if (!(lower > 0) && !(negative && order_ != Order::kPositive)) return;
@@ -75,22 +75,20 @@ class TopK {
     if (size == k_) raise_cuts(row, side, rank_of(heap[0].value));
   }
 
-  // Appends the rows, features ascending.
+  // Appends the rows, features ascending. Ends what start began: the heaps are sorted in place.
   void append_to(sae_codes& codes) {
+    features_.reserve(sides_ * k_);
+    values_.reserve(sides_ * k_);
     for (int64_t row = 0; row < rows_; ++row) {
-      kept_.clear();
-      for (int64_t side = row * sides_; side < (row + 1) * sides_; ++side) {
-        const Entry* heap = entries_.data() + side * k_;
-        kept_.insert(kept_.end(), heap, heap + sizes_[side]);
+      Entry* kept = entries_.data() + row * sides_ * k_;
+      Entry* end = kept + sizes_[row * sides_];
+      if (sides_ == 2) end = std::copy(kept + k_, kept + k_ + sizes_[2 * row + 1], end);
+      std::sort(kept, end, [](const Entry& a, const Entry& b) { return a.feature < b.feature; });
+      for (const Entry* entry = kept; entry < end; ++entry) {
+        features_[entry - kept] = entry->feature;
+        values_[entry - kept] = entry->value;
       }
-      std::sort(kept_.begin(), kept_.end(), [](const Entry& a, const Entry& b) { return a.feature < b.feature; });
-      features_.clear();
-      values_.clear();
-      for (const Entry& entry : kept_) {
-        features_.push_back(entry.feature);
-        values_.push_back(entry.value);
-      }
-      codes.append_row(features_.data(), values_.data(), static_cast<int64_t>(kept_.size()));
+      codes.append_row(features_.data(), values_.data(), end - kept);
     }
   }
 
@@ -121,9 +119,8 @@ class TopK {
   std::vector<int64_t> sizes_;         // [rows, sides]
   std::vector<int64_t> bound_counts_;  // [rows, sides]
   std::vector<float> cuts_;            // [2, rows]
-  std::vector<Entry> kept_;
-  std::vector<int32_t> features_;
-  std::vector<float> values_;
+  Buffer<int32_t> features_;           // [sides * k] of a row
+  Buffer<float> values_;
 };
 
 }  // namespace sae

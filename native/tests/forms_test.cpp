@@ -1,4 +1,4 @@
-// TopK, normalisation and skip connections against their definition, written here once more and plainly; and what only test hooks show.
+// TopK, normalisation and skip connections against their definition, written here once more; and what only test hooks show.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -201,7 +201,8 @@ TEST(top_k_over_many_tiles) {
         sae_model* model = sae.open(2, screen);
         Codes got;
         CHECK(sae_encode(model, x.data(), n, got) == SAE_OK, "%s", sae_last_error());
-        CHECK(same_codes(expected, got).empty(), "%s, %s: %s", where(sae, kTies, n).c_str(), screen, same_codes(expected, got).c_str());
+        CHECK(same_codes(expected, got).empty(), "%s, %s: %s", where(sae, kTies, n).c_str(), screen,
+              same_codes(expected, got).c_str());
         sae_close(model);
       }
     }
@@ -209,7 +210,7 @@ TEST(top_k_over_many_tiles) {
 }
 
 // Features come in pairs of equal ones, and the screen errs by nearly its bound: down for the first of a pair, which the tie is
-// owed to, up for the second. With its bound it must lose none; with a fifth less the k-th best is lost, or what the gate just lets in.
+// owed to, up for the second. With its bound it must lose none; with a fifth less the k-th best, or what the gate just lets in.
 TEST(a_bound_a_fifth_too_small_loses_features) {
   const int64_t d = 200, d_sae = 400, n = 33;
   Sae sae(d, d, d_sae);
@@ -257,7 +258,8 @@ TEST(a_bound_a_fifth_too_small_loses_features) {
 TEST(bad_arguments_of_the_forms_are_named) {
   const auto refuses = [](sae_status status, const char* message) {
     CHECK(status == SAE_INVALID_ARGUMENT, "status %d for %s", status, message);
-    CHECK(std::string(sae_last_error()).find(message) != std::string::npos, "expected \"%s\", got \"%s\"", message, sae_last_error());
+    CHECK(std::string(sae_last_error()).find(message) != std::string::npos, "expected \"%s\", got \"%s\"", message,
+          sae_last_error());
   };
   Sae plain(4, 4, 6), normalizing(4, 4, 6), skipping(4, 5, 6);
   normalizing.normalization = SAE_NORMALIZE_LAYER;

@@ -71,7 +71,7 @@ TEST(encode_takes_little_scratch_for_any_n_and_density) {
 
 TEST(top_k_takes_little_scratch_for_any_n_and_k) {
   in_a_process_of_its_own([] { check_scratch(sae_encode, 10, SAE_SELECT_TOP_ABS, 200, SAE_NORMALIZE_LAYER); });
-  in_a_process_of_its_own([] { check_scratch(sae_encode, 300, SAE_SELECT_TOP_SIGNED, 4096, SAE_NORMALIZE_CONSTANT); });
+  in_a_process_of_its_own([] { check_scratch(sae_encode, 50, SAE_SELECT_TOP_SIGNED, 1024, SAE_NORMALIZE_CONSTANT); });
 }
 
 TEST(project_takes_little_scratch_for_any_n) {
