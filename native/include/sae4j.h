@@ -62,7 +62,8 @@ typedef enum sae_selection {
  * i ascending, each of x', scale and shift rounded to float32 once. */
 typedef enum sae_normalization {
   SAE_NORMALIZE_NONE = 0,
-  SAE_NORMALIZE_LAYER = 1,   /* shift = mean(x), scale = std(x) with d - 1 (so d_in >= 2); x' = (x - shift) / (scale + 1e-5) */
+  SAE_NORMALIZE_LAYER = 1,   /* shift = mean(x), scale = std(x) with d - 1 (so d_in >= 2); x' = (x - shift) / (scale + 1e-5).
+                                An error naming the row where scale overflows float32 */
   SAE_NORMALIZE_CONSTANT = 2 /* shift = 0, scale = ||x|| / sqrt(d_in); x' = x / scale, and 0 where x = 0 */
 } sae_normalization;
 
@@ -183,7 +184,7 @@ SAE_API sae_status sae_encode(const sae_model* model, const float* x, int64_t n,
 /*
  * codes [n, d_sae] -> x_hat [n, d_out] = sum_j f_j d_j, features ascending by fused multiply-add from +0, then + b_dec, then
  * + Dot(x, row i of w_skip), then fma(scale, ., shift) where the model normalises.
- * With direction != 0 without b_dec and shift (a difference of activations must be decoded so).
+ * With direction != 0 without b_dec, and times scale in place of the fma (a difference of activations must be decoded so).
  * x: [n, d_in], what was encoded; NULL unless the model has w_skip. Codes of a model that normalises must carry scale and shift, and
  * other codes must not.
  */

@@ -18,8 +18,8 @@ void sae_codes::clear(int64_t features) {
 
 void sae_codes::append_normalization(const float* scale, const float* shift, int64_t n) {
   normalized_ = true;
-  scale_.reserve(normalized_rows_ + n);
-  shift_.reserve(normalized_rows_ + n);
+  scale_.reserve(normalized_rows_ + n + 1);  // so that the arrays have an address even when empty
+  shift_.reserve(normalized_rows_ + n + 1);
   std::copy(scale, scale + n, scale_.data() + normalized_rows_);
   std::copy(shift, shift + n, shift_.data() + normalized_rows_);
   normalized_rows_ += n;

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "error.hpp"
+#include "normalization.hpp"
 #include "pursuit.hpp"
 
 namespace sae {
@@ -24,6 +25,8 @@ constexpr int64_t kWorthAThread = 1 << 16;
 // Decoder columns a thread gathers at a time: a slab of the hot features stays in cache from row to row.
 constexpr int64_t kSlab = 256;
 constexpr int64_t kDecodeRows = 64;
+// Floats of normalised rows that are held at a time: what bounds the memory.
+constexpr int64_t kNormalizedFloats = int64_t{1} << 22;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -38,6 +41,21 @@ int unpack(uint64_t mask, int64_t block, int32_t* rows) {
   int count = 0;
   for (; mask != 0; mask &= mask - 1) rows[count++] = static_cast<int32_t>(block + __builtin_ctzll(mask));
   return count;
+}
+
+int64_t first_not_finite(const float* row, int64_t d) {
+  return std::find_if(row, row + d, [](float value) { return !std::isfinite(value); }) - row;
+}
+
+// ||x|| of a row of a call's argument.
+double finite_norm(const float* x, int64_t d, int64_t row, const char* name) {
+  const double row_norm = norm(x, d);
+  if (!std::isfinite(row_norm)) {
+    const int64_t i = first_not_finite(x, d);
+    fail(SAE_INVALID_ARGUMENT, "%s must be finite, got %g at row %lld, column %lld", name, x[i], static_cast<long long>(row),
+         static_cast<long long>(i));
+  }
+  return row_norm;
 }
 
 void require_finite_product(float p, int64_t row, int64_t feature) {
@@ -55,6 +73,9 @@ struct CpuModel::Scratch {
   std::vector<sae_codes::HitList> lists;
   Buffer<float> row_bounds;  // [rows of a tile]
   Buffer<double> norms;      // [rows of a tile]
+  Buffer<float> normalized;  // [rows of a tile, d_in]
+  Buffer<float> scale;       // [rows of a tile]
+  Buffer<float> shift;       // [rows of a tile]
   TopK top;
 };
 
@@ -93,14 +114,27 @@ struct CpuModel::Tile {
   const float* scores;  // [features, rows]
   int64_t first_feature;
   int64_t features;
-  bool unit;
+};
+
+struct CpuModel::Ranking {
+  const Dictionary& dictionary;
+  TopK::Order order;
+  bool encodes;  // by v, behind the gate; else by p
+  bool unit;     // by p / ||d_j||
+};
+
+// The value is fma(scale, p, offset) / norm, and counts where p > threshold. From p in [low, high] it lies between
+// fma(lower_scale, low, offset) and fma(upper_scale, high, offset). fma is monotone, its rounding too: so where norm = 1 both
+// scales are scale itself. A quotient has no offset; its scales are a little below and above 1 / norm, and hold for its size.
+struct CpuModel::Score {
+  float threshold = -std::numeric_limits<float>::infinity();
+  float scale = 1, offset = 0, norm = 1;
+  float lower_scale = 1, upper_scale = 1;
+  float value(float p) const { return std::fma(scale, p, offset) / norm; }
 };
 
 CpuModel::CpuModel(const Weights& weights, int threads, const char* screen, const char* kernel)
     : sae_model(weights), kernels_(choose_kernels(kernel)), pool_(threads) {
-  if (weights.selection != SAE_SELECT_GATE || weights.normalization != SAE_NORMALIZE_NONE || weights.w_skip != nullptr) {
-    fail(SAE_UNAVAILABLE, "TopK, normalisation and skip connections are not yet on the CPU");
-  }
   if (screen != nullptr) forced_ = screen_by_name(screen);
   encoder_.rows = weights.w_enc;
   encoder_.d = weights.d_in;
@@ -108,6 +142,7 @@ CpuModel::CpuModel(const Weights& weights, int threads, const char* screen, cons
   decoder_.d = weights.d_out;
   measure(encoder_, "w_enc");
   measure(decoder_, "w_dec");
+  if (weights.w_skip != nullptr) require_finite_skip();
   decoder_norm_.reserve(weights.d_sae);
   pool_.run(divide_up(weights.d_sae, 256), [&](int64_t part) {
     for (int64_t j = part * 256; j < std::min(weights.d_sae, (part + 1) * 256); ++j) {
@@ -130,7 +165,7 @@ void CpuModel::measure(Dictionary& dictionary, const char* name) {
       const float* row = dictionary.row(j);
       const double row_norm = norm(row, dictionary.d);
       if (!std::isfinite(row_norm)) {
-        const int64_t i = std::find_if(row, row + dictionary.d, [](float w) { return !std::isfinite(w); }) - row;
+        const int64_t i = first_not_finite(row, dictionary.d);
         fail(SAE_INVALID_ARGUMENT, "%s of feature %lld must be finite, got %g at %lld", name, static_cast<long long>(j), row[i],
              static_cast<long long>(i));
       }
@@ -141,6 +176,17 @@ void CpuModel::measure(Dictionary& dictionary, const char* name) {
   dictionary.largest_norm = *std::max_element(largest.begin(), largest.end());
 }
 
+void CpuModel::require_finite_skip() const {
+  pool_.run(weights.d_out, [&](int64_t output) {
+    const float* row = weights.w_skip + output * weights.d_in;
+    const int64_t i = first_not_finite(row, weights.d_in);
+    if (i < weights.d_in) {
+      fail(SAE_INVALID_ARGUMENT, "w_skip of output %lld must be finite, got %g at %lld", static_cast<long long>(output), row[i],
+           static_cast<long long>(i));
+    }
+  });
+}
+
 // How many parts to cut work of so many multiply-adds into: many for each thread, so that a slow core gets fewer and none waits
 // long for the last.
 int64_t CpuModel::chunks(int64_t work, int64_t most) const {
@@ -148,27 +194,46 @@ int64_t CpuModel::chunks(int64_t work, int64_t most) const {
   return std::clamp<int64_t>(wanted, 1, most);
 }
 
+void CpuModel::require_finite_rows(const float* x, int64_t n, int64_t d, const char* name) const {
+  const int64_t parts = chunks(n * d, std::max<int64_t>(n, 1));
+  pool_.run(parts, [&](int64_t part) {
+    for (int64_t row = part * n / parts; row < (part + 1) * n / parts; ++row) finite_norm(x + row * d, d, row, name);
+  });
+}
+
 CpuModel::Batch CpuModel::prepare(const float* x, int64_t first_row, int64_t rows, const Dictionary& dictionary,
-                                  const char* name, Scratch& scratch) const {
+                                  sae_normalization normalization, const char* name, Scratch& scratch) const {
   const int64_t d = dictionary.d;
+  const bool normalizes = normalization != SAE_NORMALIZE_NONE;
+  if (normalizes) {
+    scratch.normalized.reserve(rows * d);
+    scratch.scale.reserve(rows);
+    scratch.shift.reserve(rows);
+  }
   scratch.norms.reserve(rows);
   scratch.row_bounds.reserve(rows);
   const int64_t parts = chunks(rows * d, rows);
   pool_.run(parts, [&](int64_t part) {
     for (int64_t r = part * rows / parts; r < (part + 1) * rows / parts; ++r) {
-      const float* row = x + r * d;
-      const double row_norm = norm(row, d);
-      if (!std::isfinite(row_norm)) {
-        const int64_t i = std::find_if(row, row + d, [](float value) { return !std::isfinite(value); }) - row;
-        fail(SAE_INVALID_ARGUMENT, "%s must be finite, got %g at row %lld, column %lld", name, row[i],
-             static_cast<long long>(first_row + r), static_cast<long long>(i));
+      double row_norm = finite_norm(x + r * d, d, first_row + r, name);
+      if (normalizes) {
+        float* normalized = scratch.normalized.data() + r * d;
+        const RowNormalization row = normalize_row(normalization, x + r * d, d, normalized);
+        if (!std::isfinite(row.scale)) {
+          fail(SAE_INVALID_ARGUMENT, "the standard deviation of row %lld of %s overflows float32: got %g",
+               static_cast<long long>(first_row + r), name, row.scale);
+        }
+        scratch.scale[r] = row.scale;
+        scratch.shift[r] = row.shift;
+        row_norm = norm(normalized, d);
       }
       scratch.norms[r] = row_norm;
       scratch.row_bounds[r] = row_bound(row_norm, dictionary.largest_norm, d);
     }
   });
   const double largest = *std::max_element(scratch.norms.data(), scratch.norms.data() + rows);
-  return {x, d, first_row, rows, scratch.row_bounds.data(), bound_floor(largest, dictionary.largest_norm, d),
+  return {normalizes ? scratch.normalized.data() : x, d, first_row, rows, scratch.row_bounds.data(),
+          bound_floor(largest, dictionary.largest_norm, d),
           !(largest * dictionary.largest_norm < kLargestProduct)};
 }
 
@@ -181,21 +246,39 @@ void CpuModel::encode(const float* x, int64_t n, sae_codes& codes) const {
   Lease lease(*this);
   Scratch& scratch = *lease;
   const Screen screen = choose_screen(n);
-  const int64_t part = even_part(n, most_rows(screen));
+  const bool normalizes = weights.normalization != SAE_NORMALIZE_NONE, selects = weights.selection != SAE_SELECT_GATE;
+  int64_t most = most_rows(screen);
+  if (normalizes) most = std::clamp<int64_t>(kNormalizedFloats / weights.d_in, 1, most);
+  if (selects) most = std::clamp<int64_t>(TopK::kMostEntries / weights.k, 1, most);
+  if (normalizes) codes.append_normalization(nullptr, nullptr, 0);  // none of no rows is still some
+  const int64_t part = even_part(n, most);
   for (int64_t first_row = 0; first_row < n; first_row += part) {
     const int64_t rows = std::min(part, n - first_row);
-    const Batch batch = prepare(x + first_row * weights.d_in, first_row, rows, encoder_, "x", scratch);
-    codes.append_rows(rows);
-    const int64_t features = std::min(weights.d_sae, kTileScores / rows);
-    for (int64_t j = 0; j < weights.d_sae; j += features) {
-      encode_tile(batch, screen, j, std::min(features, weights.d_sae - j), scratch, codes);
+    const Batch batch =
+        prepare(x + first_row * weights.d_in, first_row, rows, encoder_, weights.normalization, "x", scratch);
+    if (selects) {
+      const TopK::Order order = weights.selection == SAE_SELECT_TOP          ? TopK::Order::kPositive
+                                : weights.selection == SAE_SELECT_TOP_SIGNED ? TopK::Order::kSigned
+                                                                             : TopK::Order::kAbs;
+      select_top(batch, {encoder_, order, true, false}, screen, weights.k, scratch, codes);
+    } else {
+      gate(batch, screen, scratch, codes);
     }
+    if (normalizes) codes.append_normalization(scratch.scale.data(), scratch.shift.data(), rows);
+  }
+}
+
+void CpuModel::gate(const Batch& batch, Screen screen, Scratch& scratch, sae_codes& codes) const {
+  codes.append_rows(batch.rows);
+  const int64_t features = std::min(weights.d_sae, kTileScores / batch.rows);
+  for (int64_t j = 0; j < weights.d_sae; j += features) {
+    gate_tile(batch, screen, j, std::min(features, weights.d_sae - j), scratch, codes);
   }
 }
 
 // 1. Screen the tile. 2. Decide it, in parts on all threads, each into its own stretch of hits. 3. Compact: merge into CSR.
-void CpuModel::encode_tile(const Batch& batch, Screen screen, int64_t first_feature, int64_t features, Scratch& scratch,
-                           sae_codes& codes) const {
+void CpuModel::gate_tile(const Batch& batch, Screen screen, int64_t first_feature, int64_t features, Scratch& scratch,
+                         sae_codes& codes) const {
   const float* scores = nullptr;
   if (screen == Screen::kSgemm) {
     scratch.scores.reserve(features * batch.rows);
@@ -255,21 +338,44 @@ int CpuModel::candidate_rows(const Batch& batch, const float* scores, int64_t j,
   return found;
 }
 
-void CpuModel::decode(const sae_codes& codes, const float* /*x*/, bool direction, float* x_hat) const {
-  const int64_t n = codes.rows(), d = weights.d_out;
+// Gather, then skip, then unnormalise: a slab of columns of a block of rows at a time.
+void CpuModel::decode(const sae_codes& codes, const float* x, bool direction, float* x_hat) const {
+  const int64_t n = codes.rows(), d = weights.d_out, d_skip = weights.w_skip == nullptr ? 0 : weights.d_in;
+  if (d_skip > 0) require_finite_rows(x, n, d_skip, "x");
+  // Taken once, here: codes on a device are brought by the first who asks.
+  const int64_t* offsets = codes.row_offsets();
+  const int32_t* indices = codes.indices();
+  const float *values = codes.values(), *scale = codes.scale(), *shift = codes.shift();
   const float* bias = direction ? nullptr : weights.b_dec;
   const auto gather = [&](int64_t row, int64_t begin, int64_t end) {
-    const int64_t first = codes.row_offsets()[row];
-    kernels_.gather(weights.w_dec + begin, d, codes.indices() + first, codes.values() + first,
-                    codes.row_offsets()[row + 1] - first, bias == nullptr ? nullptr : bias + begin, end - begin,
-                    x_hat + row * d + begin);
+    kernels_.gather(weights.w_dec + begin, d, indices + offsets[row], values + offsets[row], offsets[row + 1] - offsets[row],
+                    bias == nullptr ? nullptr : bias + begin, end - begin, x_hat + row * d + begin);
   };
-  const bool small = codes.nnz() * d < kWorthAThread;  // not worth cutting up
+  const auto skip = [&](int64_t first_row, int64_t rows, int64_t begin, int64_t end) {
+    int32_t all[kDecodeRows];
+    float p[kDecodeRows];
+    std::iota(all, all + rows, 0);
+    for (int64_t i = begin; i < end; ++i) {
+      kernels_.dots(x + first_row * d_skip, all, static_cast<int>(rows), weights.w_skip + i * d_skip, d_skip, p);
+      for (int64_t r = 0; r < rows; ++r) x_hat[(first_row + r) * d + i] += p[r];
+    }
+  };
+  const auto unnormalize = [&](int64_t row, int64_t begin, int64_t end) {
+    for (float* y = x_hat + row * d + begin; y < x_hat + row * d + end; ++y) {
+      *y = direction ? scale[row] * *y : std::fma(scale[row], *y, shift[row]);
+    }
+  };
+  const bool small = (codes.nnz() + n * d_skip) * d < kWorthAThread;  // not worth cutting up
   const int64_t slab = small ? d : kSlab, block = small ? std::max<int64_t>(n, 1) : kDecodeRows;
   const int64_t blocks = divide_up(n, block);
   pool_.run(divide_up(d, slab) * blocks, [&](int64_t part) {
-    const int64_t begin = part / blocks * slab, first_row = part % blocks * block;
-    for (int64_t row = first_row; row < std::min(n, first_row + block); ++row) gather(row, begin, std::min(d, begin + slab));
+    const int64_t begin = part / blocks * slab, end = std::min(d, begin + slab);
+    const int64_t first_row = part % blocks * block, end_row = std::min(n, first_row + block);
+    for (int64_t row = first_row; row < end_row; ++row) gather(row, begin, end);
+    for (int64_t row = first_row; d_skip > 0 && row < end_row; row += kDecodeRows) {
+      skip(row, std::min(kDecodeRows, end_row - row), begin, end);
+    }
+    for (int64_t row = first_row; scale != nullptr && row < end_row; ++row) unnormalize(row, begin, end);
   });
 }
 
@@ -299,7 +405,7 @@ void CpuModel::project_dense(const float* v, int64_t n, sae_readout readout, boo
   const int64_t part = even_part(n, most_rows(screen));
   for (int64_t first_row = 0; first_row < n; first_row += part) {
     const int64_t rows = std::min(part, n - first_row);
-    const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, "v", *lease);
+    const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, SAE_NORMALIZE_NONE, "v", *lease);
     float* out = coefficients + first_row * d_sae;
     if (screen == Screen::kCanonical || batch.overflows) {
       exact_scores(batch, dictionary, 0, d_sae, out, 1, d_sae);
@@ -322,88 +428,113 @@ void CpuModel::project_dense(const float* v, int64_t n, sae_readout readout, boo
   }
 }
 
-// 1. Score a tile of rows x features. 2. Select from it; rows are split among the threads. 3. After the last feature, append.
 void CpuModel::project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign,
                            sae_codes& codes) const {
   Lease lease(*this);
-  Scratch& scratch = *lease;
   const Dictionary& dictionary = readout == SAE_READOUT_DECODER ? decoder_ : encoder_;
-  const int64_t d_sae = weights.d_sae;
-  k = std::min(k, d_sae);
+  const Ranking ranking = {dictionary, per_sign ? TopK::Order::kPerSign : TopK::Order::kAbs, false, unit};
+  k = std::min(k, weights.d_sae);
   const Screen screen = choose_screen(n);
   const int64_t part = even_part(n, std::clamp<int64_t>(TopK::kMostEntries / k, 1, most_rows(screen)));
   for (int64_t first_row = 0; first_row < n; first_row += part) {
     const int64_t rows = std::min(part, n - first_row);
-    const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, "v", scratch);
-    scratch.top.start(rows, k, per_sign);
-    const int64_t most_features = std::min(d_sae, kTileScores / rows);
-    scratch.scores.reserve(most_features * rows);
-    float* scores = scratch.scores.data();
-    for (int64_t first = 0; first < d_sae; first += most_features) {
-      const Tile tile = {scores, first, std::min(most_features, d_sae - first), unit};
-      if (screen == Screen::kCanonical) {
-        exact_scores(batch, dictionary, first, tile.features, scores, rows, 1);
-      } else {
-        sgemm(dictionary.row(first), tile.features, batch.x, rows, batch.d, scores, rows);
-      }
-      const int64_t groups = std::min<int64_t>(pool_.threads(), divide_up(rows, 64));
-      const int64_t group_rows = divide_up(divide_up(rows, groups), 64) * 64;
-      pool_.run(groups, [&](int64_t group) {
-        const int64_t begin = std::min(rows, group * group_rows), end = std::min(rows, begin + group_rows);
-        if (screen == Screen::kCanonical) {
-          select_exact(batch, tile, begin, end, scratch.top);
-        } else {
-          select_screened(batch, dictionary, tile, begin, end, scratch.top);
-        }
-      });
-    }
-    scratch.top.append_to(codes);
+    const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, SAE_NORMALIZE_NONE, "v", *lease);
+    select_top(batch, ranking, screen, k, *lease, codes);
   }
 }
 
+CpuModel::Score CpuModel::score(const Ranking& ranking, int64_t j) const {
+  Score score;
+  if (ranking.encodes) {
+    score.threshold = weights.threshold[j];
+    score.scale = score.lower_scale = score.upper_scale = weights.scale[j];
+    score.offset = weights.offset[j];
+  } else if (ranking.unit) {
+    score.norm = decoder_norm_[j];
+    score.lower_scale = static_cast<float>((1 - 0x1p-20) / score.norm);
+    score.upper_scale = static_cast<float>((1 + 0x1p-20) / score.norm);
+  }
+  return score;
+}
+
+// 1. Score a tile of rows x features. 2. Select from it; rows are split among the threads. 3. After the last feature, append.
+void CpuModel::select_top(const Batch& batch, const Ranking& ranking, Screen screen, int64_t k, Scratch& scratch,
+                          sae_codes& codes) const {
+  const Dictionary& dictionary = ranking.dictionary;
+  const int64_t rows = batch.rows, d_sae = weights.d_sae, most_features = std::min(d_sae, kTileScores / rows);
+  scratch.top.start(rows, k, ranking.order);
+  scratch.scores.reserve(most_features * rows);
+  float* scores = scratch.scores.data();
+  for (int64_t first = 0; first < d_sae; first += most_features) {
+    const Tile tile = {scores, first, std::min(most_features, d_sae - first)};
+    if (screen == Screen::kCanonical) {
+      exact_scores(batch, dictionary, first, tile.features, scores, rows, 1);
+    } else {
+      sgemm(dictionary.row(first), tile.features, batch.x, rows, batch.d, scores, rows);
+    }
+    const int64_t groups = std::min<int64_t>(pool_.threads(), divide_up(rows, 64));
+    const int64_t group_rows = divide_up(divide_up(rows, groups), 64) * 64;
+    pool_.run(groups, [&](int64_t group) {
+      const int64_t begin = std::min(rows, group * group_rows), end = std::min(rows, begin + group_rows);
+      if (screen == Screen::kCanonical) {
+        select_exact(batch, ranking, tile, begin, end, scratch.top);
+      } else {
+        select_screened(batch, ranking, tile, begin, end, scratch.top);
+      }
+    });
+  }
+  scratch.top.append_to(codes);
+}
+
 // The scores are canonical dots.
-void CpuModel::select_exact(const Batch& batch, const Tile& tile, int64_t row_begin, int64_t row_end, TopK& top) const {
+void CpuModel::select_exact(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
+                            TopK& top) const {
   for (int64_t local = 0; local < tile.features; ++local) {
-    const float norm_j = tile.unit ? decoder_norm_[tile.first_feature + local] : 1.0f;
-    if (!(norm_j > 0)) continue;
+    const Score feature = score(ranking, tile.first_feature + local);
+    if (!(feature.norm > 0)) continue;
     for (int64_t r = row_begin; r < row_end; ++r) {
-      const float value = tile.scores[local * batch.rows + r] / norm_j;
-      if (top.may_enter(r, value)) top.offer(r, tile.first_feature + local, value);
+      const float p = tile.scores[local * batch.rows + r], value = feature.value(p);
+      if (p > feature.threshold && top.may_enter(r, value)) top.offer(r, tile.first_feature + local, value);
     }
   }
 }
 
 // Two passes. The first raises each row's cut by lower bounds alone, so that the second, which decides by canonical dots, has
 // about a third as many to compute.
-void CpuModel::select_screened(const Batch& batch, const Dictionary& dictionary, const Tile& tile, int64_t row_begin,
-                               int64_t row_end, TopK& top) const {
+void CpuModel::select_screened(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
+                               TopK& top) const {
   for (const bool deciding : {false, true}) {
     for (int64_t local = 0; local < tile.features; ++local) {
       const int64_t j = tile.first_feature + local;
-      const float norm_j = tile.unit ? decoder_norm_[j] : 1.0f;
-      if (!(norm_j > 0)) continue;
-      // A little above and below 1 / norm_j: products with them bound the quotient in spite of their rounding.
-      const float above = tile.unit ? static_cast<float>((1 + 0x1p-20) / norm_j) : 1.0f;
-      const float below = tile.unit ? static_cast<float>((1 - 0x1p-20) / norm_j) : 1.0f;
+      const Score feature = score(ranking, j);
+      if (!(feature.norm > 0)) continue;
       const float* scores = tile.scores + local * batch.rows;
+      const float feature_bound = ranking.dictionary.bound_norm[j];
+      const bool gates = feature.threshold > -std::numeric_limits<float>::infinity();
       for (int64_t block = row_begin; block < row_end; block += 64) {
         const int count = static_cast<int>(std::min<int64_t>(64, row_end - block));
-        const uint64_t mask =
-            kernels_.beyond(scores + block, batch.row_bounds + block, count, dictionary.bound_norm[j], batch.floor, above,
-                            top.positive_cuts() + block, top.negative_cuts() + block);
+        uint64_t mask =
+            kernels_.beyond(scores + block, batch.row_bounds + block, count, feature_bound, batch.floor, feature.upper_scale,
+                            feature.offset, top.positive_cuts() + block, top.negative_cuts() + block);
+        if (gates && mask != 0) {
+          mask &= kernels_.above(scores + block, batch.row_bounds + block, count, feature_bound, batch.floor, feature.threshold);
+        }
         int32_t rows[64];
         const int found = unpack(mask, block, rows);
         if (deciding) {
           float p[64];
-          kernels_.dots(batch.x, rows, found, dictionary.row(j), batch.d, p);
+          kernels_.dots(batch.x, rows, found, ranking.dictionary.row(j), batch.d, p);
           for (int k = 0; k < found; ++k) {
             require_finite_product(p[k], batch.first_row + rows[k], j);
-            top.offer(rows[k], j, p[k] / norm_j);
+            if (p[k] > feature.threshold) top.offer(rows[k], j, feature.value(p[k]));
           }
         } else {
           for (int k = 0; k < found; ++k) {
-            const float bound = std::fma(batch.row_bounds[rows[k]], dictionary.bound_norm[j], batch.floor);
-            top.foresee(rows[k], (std::fabs(scores[rows[k]]) - bound) * below, scores[rows[k]] < 0);
+            const float bound = std::fma(batch.row_bounds[rows[k]], feature_bound, batch.floor);
+            const float low = scores[rows[k]] - bound, high = scores[rows[k]] + bound;
+            if (!(low > feature.threshold)) continue;
+            top.foresee(rows[k], std::fma(feature.lower_scale, low, feature.offset),
+                        std::fma(feature.lower_scale, high, feature.offset));
           }
         }
       }

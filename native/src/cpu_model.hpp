@@ -39,22 +39,30 @@ class CpuModel final : public sae_model {
   };
   struct Scratch;
   class Lease;
-  struct Batch;  // some rows of x, checked, with what the bound needs of them
-  struct Tile;   // the scores of a batch with some features
+  struct Batch;    // some rows of x, checked and normalised, with what the bound needs of them
+  struct Tile;     // the scores of a batch with some features
+  struct Ranking;  // which values the k best of a row are chosen by
+  struct Score;    // a feature's value as a function of its product
 
   void measure(Dictionary& dictionary, const char* name);
-  Batch prepare(const float* x, int64_t first_row, int64_t rows, const Dictionary& dictionary, const char* name,
-                Scratch& scratch) const;
+  void require_finite_skip() const;
+  void require_finite_rows(const float* x, int64_t n, int64_t d, const char* name) const;
+  Batch prepare(const float* x, int64_t first_row, int64_t rows, const Dictionary& dictionary, sae_normalization normalization,
+                const char* name, Scratch& scratch) const;
   Screen choose_screen(int64_t n) const;
-  void encode_tile(const Batch& batch, Screen screen, int64_t first_feature, int64_t features, Scratch& scratch,
-                   sae_codes& codes) const;
+  void gate(const Batch& batch, Screen screen, Scratch& scratch, sae_codes& codes) const;
+  void gate_tile(const Batch& batch, Screen screen, int64_t first_feature, int64_t features, Scratch& scratch,
+                 sae_codes& codes) const;
   int64_t decide(const Batch& batch, const float* scores, int64_t first_feature, int64_t begin, int64_t end, Hit* hits) const;
   static int all_rows(const Batch& batch, int32_t* rows);
   int candidate_rows(const Batch& batch, const float* scores, int64_t j, float lowest, int32_t* rows) const;
   void exact_scores(const Batch& batch, const Dictionary& dictionary, int64_t first_feature, int64_t features, float* scores,
                     int64_t feature_stride, int64_t row_stride) const;
-  void select_exact(const Batch& batch, const Tile& tile, int64_t row_begin, int64_t row_end, TopK& top) const;
-  void select_screened(const Batch& batch, const Dictionary& dictionary, const Tile& tile, int64_t row_begin, int64_t row_end,
+  Score score(const Ranking& ranking, int64_t j) const;
+  void select_top(const Batch& batch, const Ranking& ranking, Screen screen, int64_t k, Scratch& scratch, sae_codes& codes) const;
+  void select_exact(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
+                    TopK& top) const;
+  void select_screened(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
                        TopK& top) const;
   int64_t chunks(int64_t work, int64_t most) const;
 

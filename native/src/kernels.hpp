@@ -18,8 +18,8 @@ struct Kernels {
   uint64_t (*above)(const float* s, const float* row_bound, int count, float norm, float floor, float cut);
 
   // Bit r is set iff row r may enter its top k on either side: with b = fma(row_bound[r], norm, floor),
-  // !((s[r] + b) * scale < positive_cut[r]) or !((b - s[r]) * scale < negative_cut[r]).
-  uint64_t (*beyond)(const float* s, const float* row_bound, int count, float norm, float floor, float scale,
+  // !(fma(scale, s[r] + b, offset) < positive_cut[r]) or !(fma(scale, b - s[r], -offset) < negative_cut[r]).
+  uint64_t (*beyond)(const float* s, const float* row_bound, int count, float norm, float floor, float scale, float offset,
                      const float* positive_cut, const float* negative_cut);
 
   // out[i] = bias[i] + sum_k values[k] rows[indices[k] * stride + i] for i < width, k ascending by fma from +0, the bias last;

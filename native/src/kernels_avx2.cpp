@@ -72,18 +72,19 @@ uint64_t above(const float* s, const float* row_bound, int count, float norm, fl
   return mask;
 }
 
-uint64_t beyond(const float* s, const float* row_bound, int count, float norm, float floor, float scale,
+uint64_t beyond(const float* s, const float* row_bound, int count, float norm, float floor, float scale, float offset,
                 const float* positive_cut, const float* negative_cut) {
   const __m256 norms = _mm256_set1_ps(norm);
   const __m256 floors = _mm256_set1_ps(floor);
   const __m256 scales = _mm256_set1_ps(scale);
+  const __m256 offsets = _mm256_set1_ps(offset);
   uint64_t mask = 0;
   for (int r = 0; r < count; r += 8) {
     const __m256i lanes = first_lanes(count - r);
     const __m256 bound = _mm256_fmadd_ps(_mm256_maskload_ps(row_bound + r, lanes), norms, floors);
     const __m256 value = _mm256_maskload_ps(s + r, lanes);
-    const __m256 positive = _mm256_mul_ps(_mm256_add_ps(value, bound), scales);
-    const __m256 negative = _mm256_mul_ps(_mm256_sub_ps(bound, value), scales);
+    const __m256 positive = _mm256_fmadd_ps(scales, _mm256_add_ps(value, bound), offsets);
+    const __m256 negative = _mm256_fmsub_ps(scales, _mm256_sub_ps(bound, value), offsets);
     const __m256 either = _mm256_or_ps(_mm256_cmp_ps(positive, _mm256_maskload_ps(positive_cut + r, lanes), _CMP_NLT_UQ),
                                        _mm256_cmp_ps(negative, _mm256_maskload_ps(negative_cut + r, lanes), _CMP_NLT_UQ));
     mask |= static_cast<uint64_t>(_mm256_movemask_ps(_mm256_and_ps(either, _mm256_castsi256_ps(lanes)))) << r;

@@ -87,18 +87,19 @@ uint64_t above(const float* s, const float* row_bound, int count, float norm, fl
   return mask;
 }
 
-uint64_t beyond(const float* s, const float* row_bound, int count, float norm, float floor, float scale,
+uint64_t beyond(const float* s, const float* row_bound, int count, float norm, float floor, float scale, float offset,
                 const float* positive_cut, const float* negative_cut) {
   const __m512 norms = _mm512_set1_ps(norm);
   const __m512 floors = _mm512_set1_ps(floor);
   const __m512 scales = _mm512_set1_ps(scale);
+  const __m512 offsets = _mm512_set1_ps(offset);
   uint64_t mask = 0;
   for (int r = 0; r < count; r += 16) {
     const __mmask16 lanes = first_lanes(count - r);
     const __m512 bound = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(lanes, row_bound + r), norms, floors);
     const __m512 value = _mm512_maskz_loadu_ps(lanes, s + r);
-    const __m512 positive = _mm512_mul_ps(_mm512_add_ps(value, bound), scales);
-    const __m512 negative = _mm512_mul_ps(_mm512_sub_ps(bound, value), scales);
+    const __m512 positive = _mm512_fmadd_ps(scales, _mm512_add_ps(value, bound), offsets);
+    const __m512 negative = _mm512_fmsub_ps(scales, _mm512_sub_ps(bound, value), offsets);
     const __mmask16 either =
         _mm512_mask_cmp_ps_mask(lanes, positive, _mm512_maskz_loadu_ps(lanes, positive_cut + r), _CMP_NLT_UQ) |
         _mm512_mask_cmp_ps_mask(lanes, negative, _mm512_maskz_loadu_ps(lanes, negative_cut + r), _CMP_NLT_UQ);

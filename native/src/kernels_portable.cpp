@@ -36,13 +36,13 @@ uint64_t above(const float* s, const float* row_bound, int count, float norm, fl
   return mask;
 }
 
-uint64_t beyond(const float* s, const float* row_bound, int count, float norm, float floor, float scale,
+uint64_t beyond(const float* s, const float* row_bound, int count, float norm, float floor, float scale, float offset,
                 const float* positive_cut, const float* negative_cut) {
   uint64_t mask = 0;
   for (int r = 0; r < count; ++r) {
     const float bound = std::fma(row_bound[r], norm, floor);
-    const bool positive = !((s[r] + bound) * scale < positive_cut[r]);
-    const bool negative = !((bound - s[r]) * scale < negative_cut[r]);
+    const bool positive = !(std::fma(scale, s[r] + bound, offset) < positive_cut[r]);
+    const bool negative = !(std::fma(scale, bound - s[r], -offset) < negative_cut[r]);
     mask |= static_cast<uint64_t>(positive || negative) << r;
   }
   return mask;

@@ -15,6 +15,7 @@
 namespace sae {
 
 double bound_scale_for_tests = 1;
+void (*worst_sgemm_for_tests)(const float*, int64_t, const float*, int64_t, int64_t, float*, int64_t) = nullptr;
 
 namespace {
 
@@ -76,6 +77,7 @@ void sgemm(const float* a, int64_t m, const float* b, int64_t n, int64_t d, floa
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<blasint>(m), static_cast<blasint>(n),
               static_cast<blasint>(d), 1.0f, a, static_cast<blasint>(d), b, static_cast<blasint>(d), 0.0f, c,
               static_cast<blasint>(stride));
+  if (worst_sgemm_for_tests != nullptr) worst_sgemm_for_tests(a, m, b, n, d, c, stride);
 }
 
 float row_bound(double norm, double largest_feature_norm, int64_t d) {

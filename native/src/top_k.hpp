@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <vector>
 
 #include "codes.hpp"
@@ -10,71 +11,84 @@
 
 namespace sae {
 
-// The k best features of each of some rows, while features are offered in any order: by |value|, or, per sign, the k most
-// positive and the k most negative. Ties go to the lower feature; zeros never enter. Rows may be filled on different threads.
+// The k best features of each of some rows, while features are offered in any order. Ties go to the lower feature; zeros never
+// enter. Rows may be filled on different threads.
 class TopK {
  public:
+  enum class Order {
+    kAbs,       // by |value|
+    kPerSign,   // the k most positive and the k most negative
+    kPositive,  // by value, the positive ones alone
+    kSigned     // by value, negative ones last
+  };
+
   static constexpr int64_t kMostEntries = int64_t{1} << 20;  // rows * k: what bounds the memory
 
-  void start(int64_t rows, int64_t k, bool per_sign) {
+  void start(int64_t rows, int64_t k, Order order) {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
     rows_ = rows;
     k_ = k;
-    sides_ = per_sign ? 2 : 1;
+    order_ = order;
+    sides_ = order == Order::kPerSign ? 2 : 1;
     entries_.reserve(rows * sides_ * k);
     bounds_.reserve(rows * sides_ * k);
     sizes_.assign(rows * sides_, 0);
     bound_counts_.assign(rows * sides_, 0);
-    cuts_.assign(2 * rows, 0.0f);
+    const bool one_sided = order == Order::kPositive || order == Order::kSigned;
+    cuts_.assign(rows, order == Order::kSigned ? -kInfinity : 0.0f);
+    cuts_.resize(2 * rows, one_sided ? kInfinity : 0.0f);
   }
 
-  // What a value must reach to enter a row's best on a side; 0 while they are not full.
+  // What a value, or a negated one, must reach to enter a row's best.
   const float* positive_cuts() const { return cuts_.data(); }
   const float* negative_cuts() const { return cuts_.data() + rows_; }
   bool may_enter(int64_t row, float value) const { return value >= cuts_[row] || -value >= cuts_[rows_ + row]; }
 
-  // A feature's value is known to be at least `lower` in size, with this sign: the k-th largest of such bounds is a lower bound
-  // of the k-th best, so it raises the cut before anything is decided. Once for each row and feature at most.
-  void foresee(int64_t row, float lower, bool negative) {
-    if (!(lower > 0)) return;
+  // A feature's value is known to lie in [lower, upper]: the k-th largest of what such features reach at least is a lower bound
+  // of the k-th best, so it raises the cut before anything is decided. Once for each row and feature at most. A value that may
+  // be zero may not enter at all, so it raises nothing; neither does a bound that is not a number.
+  void foresee(int64_t row, float lower, float upper) {
+    const bool negative = upper < 0;
+    if (!(lower > 0) && !(negative && order_ != Order::kPositive)) return;
+    const float rank = negative && order_ != Order::kSigned ? -upper : lower;
     const int side = side_of(negative);
     int64_t& count = bound_counts_[row * sides_ + side];
     float* heap = bounds_.data() + (row * sides_ + side) * k_;
-    if (count == k_ && lower <= heap[0]) return;
+    if (count == k_ && rank <= heap[0]) return;
     if (count == k_) std::pop_heap(heap, heap + count--, std::greater<float>());
-    heap[count++] = lower;
+    heap[count++] = rank;
     std::push_heap(heap, heap + count, std::greater<float>());
     if (count == k_) raise_cuts(row, side, heap[0]);
   }
 
   void offer(int64_t row, int64_t feature, float value) {
-    if (value == 0) return;
+    if (value == 0 || (value < 0 && order_ == Order::kPositive)) return;
     const int side = side_of(value < 0);
     int64_t& size = sizes_[row * sides_ + side];
     Entry* heap = entries_.data() + (row * sides_ + side) * k_;
     const Entry entry = {value, static_cast<int32_t>(feature)};
+    const auto better = [this](const Entry& a, const Entry& b) { return is_better(a, b); };
     if (size == k_ && !better(entry, heap[0])) return;
     if (size == k_) std::pop_heap(heap, heap + size--, better);
     heap[size++] = entry;
     std::push_heap(heap, heap + size, better);
-    if (size == k_) raise_cuts(row, side, std::fabs(heap[0].value));
+    if (size == k_) raise_cuts(row, side, rank_of(heap[0].value));
   }
 
-  // Appends the rows, features ascending.
+  // Appends the rows, features ascending. Ends what start began: the heaps are sorted in place.
   void append_to(sae_codes& codes) {
+    features_.reserve(sides_ * k_);
+    values_.reserve(sides_ * k_);
     for (int64_t row = 0; row < rows_; ++row) {
-      kept_.clear();
-      for (int64_t side = row * sides_; side < (row + 1) * sides_; ++side) {
-        const Entry* heap = entries_.data() + side * k_;
-        kept_.insert(kept_.end(), heap, heap + sizes_[side]);
+      Entry* kept = entries_.data() + row * sides_ * k_;
+      Entry* end = kept + sizes_[row * sides_];
+      if (sides_ == 2) end = std::copy(kept + k_, kept + k_ + sizes_[2 * row + 1], end);
+      std::sort(kept, end, [](const Entry& a, const Entry& b) { return a.feature < b.feature; });
+      for (const Entry* entry = kept; entry < end; ++entry) {
+        features_[entry - kept] = entry->feature;
+        values_[entry - kept] = entry->value;
       }
-      std::sort(kept_.begin(), kept_.end(), [](const Entry& a, const Entry& b) { return a.feature < b.feature; });
-      features_.clear();
-      values_.clear();
-      for (const Entry& entry : kept_) {
-        features_.push_back(entry.feature);
-        values_.push_back(entry.value);
-      }
-      codes.append_row(features_.data(), values_.data(), static_cast<int64_t>(kept_.size()));
+      codes.append_row(features_.data(), values_.data(), end - kept);
     }
   }
 
@@ -85,6 +99,7 @@ class TopK {
   };
 
   int side_of(bool negative) const { return sides_ == 2 && negative ? 1 : 0; }
+  float rank_of(float value) const { return order_ == Order::kSigned ? value : std::fabs(value); }
 
   void raise_cuts(int64_t row, int side, float cut) {
     if (sides_ == 1 || side == 0) cuts_[row] = std::max(cuts_[row], cut);
@@ -92,20 +107,20 @@ class TopK {
   }
 
   // As the order of a heap this keeps the worst entry in front.
-  static bool better(const Entry& a, const Entry& b) {
-    const float size_a = std::fabs(a.value), size_b = std::fabs(b.value);
-    return size_a != size_b ? size_a > size_b : a.feature < b.feature;
+  bool is_better(const Entry& a, const Entry& b) const {
+    const float rank_a = rank_of(a.value), rank_b = rank_of(b.value);
+    return rank_a != rank_b ? rank_a > rank_b : a.feature < b.feature;
   }
 
   int64_t rows_ = 0, k_ = 0, sides_ = 1;
+  Order order_ = Order::kAbs;
   Buffer<Entry> entries_;              // [rows, sides, k] heaps, the worst in front
   Buffer<float> bounds_;               // [rows, sides, k] heaps of lower bounds, the least in front
   std::vector<int64_t> sizes_;         // [rows, sides]
   std::vector<int64_t> bound_counts_;  // [rows, sides]
   std::vector<float> cuts_;            // [2, rows]
-  std::vector<Entry> kept_;
-  std::vector<int32_t> features_;
-  std::vector<float> values_;
+  Buffer<int32_t> features_;           // [sides * k] of a row
+  Buffer<float> values_;
 };
 
 }  // namespace sae

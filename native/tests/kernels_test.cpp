@@ -100,22 +100,25 @@ TEST(above_and_beyond_agree_between_forms) {
         s[r] = random.normal();
         bound[r] = random.below(20) == 0 ? INFINITY : 0.1f * random.uniform();
         positive[r] = random.uniform();
-        negative[r] = random.uniform();
+        negative[r] = random.below(5) == 0 ? INFINITY : random.uniform();
         if (random.below(10) == 0) s[r] = NAN;
       }
       const float norm = random.uniform(), floor = 1e-6f, scale = 1 + random.uniform();
+      const float offset = trial % 2 == 0 ? 0 : random.normal();
       const float cut = count > 0 && trial == 0 ? s[0] + std::fma(bound[0], norm, floor) : 0.3f;  // equality is a candidate
       uint64_t above = 0, beyond = 0;
       for (int r = 0; r < count; ++r) {
         const float b = std::fma(bound[r], norm, floor);
         above |= static_cast<uint64_t>(!(s[r] + b < cut)) << r;
-        beyond |= static_cast<uint64_t>(!((s[r] + b) * scale < positive[r]) || !((b - s[r]) * scale < negative[r])) << r;
+        const bool either = !(std::fma(scale, s[r] + b, offset) < positive[r]) || !(std::fma(scale, b - s[r], -offset) < negative[r]);
+        beyond |= static_cast<uint64_t>(either) << r;
       }
       for (const Kernels* k : runnable()) {
         const uint64_t got = k->above(s.data(), bound.data(), count, norm, floor, cut);
         CHECK(got == above, "%s, count %d: expected %llx, got %llx", k->name, count, (unsigned long long)above,
               (unsigned long long)got);
-        const uint64_t far = k->beyond(s.data(), bound.data(), count, norm, floor, scale, positive.data(), negative.data());
+        const uint64_t far =
+            k->beyond(s.data(), bound.data(), count, norm, floor, scale, offset, positive.data(), negative.data());
         CHECK(far == beyond, "%s, count %d: expected %llx, got %llx", k->name, count, (unsigned long long)beyond,
               (unsigned long long)far);
       }

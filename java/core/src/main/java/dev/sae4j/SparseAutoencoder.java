@@ -132,6 +132,11 @@ public final class SparseAutoencoder implements AutoCloseable {
     return weights.dSae();
   }
 
+  /** Sizes, selection, normalisation, skip connection. */
+  public SaeWeights.Form form() {
+    return weights.form();
+  }
+
   public SaeInfo info() {
     return weights.info();
   }
@@ -169,13 +174,14 @@ public final class SparseAutoencoder implements AutoCloseable {
     }
   }
 
-  // ---- encode: p = <x, w_j>; active iff p > threshold_j and v = fma(scale_j, p, offset_j) > 0; value v
+  // ---- encode: p = <x, w_j>, x normalised where the SAE does so; active iff p > threshold_j and v = fma(scale_j, p, offset_j) is
+  // selected: v > 0, or the k best; value v
 
   /**
    * Encodes activations.
    *
    * @param x activations, [n, dIn]
-   * @param codes receives [n, dSae]; holds no rows after a failure
+   * @param codes receives [n, dSae], and each row's scale and shift if the SAE normalises; holds no rows after a failure
    */
   public void encode(FloatPointer x, long n, SparseCodes codes) {
     requireFloats(x, n, dIn(), "x");
@@ -250,58 +256,117 @@ public final class SparseAutoencoder implements AutoCloseable {
     }
   }
 
-  // ---- decode: x_hat = sum_j f_j d_j (+ b_dec), features ascending
+  // ---- decode: x_hat = sum_j f_j d_j (+ b_dec), features ascending; + W_skip x, then times scale (+ shift), where the SAE has them
 
   /**
-   * Decodes codes of activations: sum_j f_j d_j + b_dec.
+   * Decodes codes of activations: sum_j f_j d_j + b_dec, and what the SAE took out of a row before, if it normalises.
    *
-   * @param codes [n, dSae]
+   * <p>An SAE with a skip connection ({@link SaeWeights.Form#hasSkip}) needs x, [n, dIn], what was encoded, and adds W_skip x; no
+   * other takes it.
+   *
+   * @param codes [n, dSae]; with {@link SparseCodes#rowScale} if the SAE normalises, and only then
    * @param xHat receives [n, dOut]
    */
   public void decode(SparseCodes codes, FloatPointer xHat) {
-    requireFloats(xHat, codes.rows(), dOut(), "xHat");
-    decodeAny(codes, false, xHat);
+    decode(codes, (FloatPointer) null, xHat);
+  }
+
+  /** As {@link #decode(SparseCodes, FloatPointer)}, of an SAE with a skip connection. */
+  public void decode(SparseCodes codes, FloatPointer x, FloatPointer xHat) {
+    long n = codes.rows();
+    if (x != null) {
+      requireFloats(x, n, dIn(), "x");
+    }
+    requireFloats(xHat, n, dOut(), "xHat");
+    decodeAny(codes, x, false, xHat);
   }
 
   /** As {@link #decode(SparseCodes, FloatPointer)}; writes from the position on and moves it not. */
   public void decode(SparseCodes codes, FloatBuffer xHat) {
-    requireOutput(xHat, codes.rows(), dOut(), "xHat");
-    decodeAny(codes, false, xHat);
+    decode(codes, null, xHat);
+  }
+
+  /** As {@link #decode(SparseCodes, FloatBuffer)}, of an SAE with a skip connection; reads x from position to limit. */
+  public void decode(SparseCodes codes, FloatBuffer x, FloatBuffer xHat) {
+    long n = codes.rows();
+    if (x != null) {
+      requireNativeOrder(x, "x");
+      requireRows(x.remaining(), n, dIn());
+    }
+    requireOutput(xHat, n, dOut(), "xHat");
+    decodeAny(codes, x, false, xHat);
   }
 
   /** As {@link #decode(SparseCodes, FloatPointer)}, into a new array. */
   public float[] decode(SparseCodes codes) {
-    float[] xHat = newArray(codes.rows(), dOut());
-    decodeAny(codes, false, xHat);
+    return decode(codes, (float[]) null);
+  }
+
+  /** As {@link #decode(SparseCodes)}, of an SAE with a skip connection; x is copied. */
+  public float[] decode(SparseCodes codes, float[] x) {
+    long n = codes.rows();
+    if (x != null) {
+      requireRows(x.length, n, dIn());
+    }
+    float[] xHat = newArray(n, dOut());
+    decodeAny(codes, x, false, xHat);
     return xHat;
   }
 
   /**
-   * Decodes codes of a direction, that is of a difference of activations: sum_j f_j d_j, without b_dec, which a difference
-   * does not hold.
+   * Decodes codes of a direction, that is of a difference of activations: as {@link #decode(SparseCodes, FloatPointer)}, but
+   * without b_dec and the row's shift, which a difference does not hold.
    *
    * @param codes [n, dSae]
    * @param vHat receives [n, dOut]
    */
   public void decodeDirection(SparseCodes codes, FloatPointer vHat) {
-    requireFloats(vHat, codes.rows(), dOut(), "vHat");
-    decodeAny(codes, true, vHat);
+    decodeDirection(codes, (FloatPointer) null, vHat);
+  }
+
+  /** As {@link #decodeDirection(SparseCodes, FloatPointer)}, of an SAE with a skip connection. */
+  public void decodeDirection(SparseCodes codes, FloatPointer x, FloatPointer vHat) {
+    long n = codes.rows();
+    if (x != null) {
+      requireFloats(x, n, dIn(), "x");
+    }
+    requireFloats(vHat, n, dOut(), "vHat");
+    decodeAny(codes, x, true, vHat);
   }
 
   /** As {@link #decodeDirection(SparseCodes, FloatPointer)}; writes from the position on and moves it not. */
   public void decodeDirection(SparseCodes codes, FloatBuffer vHat) {
-    requireOutput(vHat, codes.rows(), dOut(), "vHat");
-    decodeAny(codes, true, vHat);
+    decodeDirection(codes, null, vHat);
+  }
+
+  /** As {@link #decodeDirection(SparseCodes, FloatBuffer)}, of an SAE with a skip connection; reads x from position to limit. */
+  public void decodeDirection(SparseCodes codes, FloatBuffer x, FloatBuffer vHat) {
+    long n = codes.rows();
+    if (x != null) {
+      requireNativeOrder(x, "x");
+      requireRows(x.remaining(), n, dIn());
+    }
+    requireOutput(vHat, n, dOut(), "vHat");
+    decodeAny(codes, x, true, vHat);
   }
 
   /** As {@link #decodeDirection(SparseCodes, FloatPointer)}, into a new array. */
   public float[] decodeDirection(SparseCodes codes) {
-    float[] vHat = newArray(codes.rows(), dOut());
-    decodeAny(codes, true, vHat);
+    return decodeDirection(codes, (float[]) null);
+  }
+
+  /** As {@link #decodeDirection(SparseCodes)}, of an SAE with a skip connection; x is copied. */
+  public float[] decodeDirection(SparseCodes codes, float[] x) {
+    long n = codes.rows();
+    if (x != null) {
+      requireRows(x.length, n, dIn());
+    }
+    float[] vHat = newArray(n, dOut());
+    decodeAny(codes, x, true, vHat);
     return vHat;
   }
 
-  private void decodeAny(SparseCodes codes, boolean isDirection, Object out) {
+  private void decodeAny(SparseCodes codes, Object x, boolean isDirection, Object out) {
     int direction = isDirection ? 1 : 0;
     long use = begin();
     try {
@@ -310,10 +375,10 @@ public final class SparseAutoencoder implements AutoCloseable {
         CodesHandle c = codes.handle();
         Native.check(
             out instanceof FloatPointer p
-                ? Sae4j.sae_decode(model, c, null, direction, p)
+                ? Sae4j.sae_decode(model, c, (FloatPointer) x, direction, p)
                 : out instanceof FloatBuffer b
-                    ? Sae4j.sae_decode(model, c, (FloatBuffer) null, direction, b)
-                    : Sae4j.sae_decode(model, c, (float[]) null, direction, (float[]) out));
+                    ? Sae4j.sae_decode(model, c, (FloatBuffer) x, direction, b)
+                    : Sae4j.sae_decode(model, c, (float[]) x, direction, (float[]) out));
       } finally {
         codes.end(codesUse);
       }
@@ -501,6 +566,13 @@ public final class SparseAutoencoder implements AutoCloseable {
       }
     } finally {
       end(use);
+    }
+  }
+
+  private static void requireRows(long length, long n, long d) {
+    if (length != n * d) {
+      throw new IllegalArgumentException(
+          "x has %d values, expected those of the codes' rows: n * d = %d * %d".formatted(length, n, d));
     }
   }
 

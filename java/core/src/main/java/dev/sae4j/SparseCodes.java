@@ -10,7 +10,8 @@ import org.bytedeco.javacpp.LongPointer;
 
 /**
  * Sparse feature values of n rows as CSR, in native memory: row offsets [n + 1], feature indices [nnz] ascending within a row,
- * values [nnz], which may be negative. Reuse one object for many calls: it grows, and never shrinks.
+ * values [nnz], which may be negative; and the scale and shift [n] that an SAE which normalises took out of each row. Reuse one
+ * object for many calls: it grows, and never shrinks.
  *
  * <p>Codes that a model on a CUDA device wrote stay there, where its decode finds them, until one of the arrays is asked for: that
  * brings all three, once, or throws a SaeException. Any model of the same dSae can decode them, whatever its device.
@@ -42,6 +43,17 @@ public final class SparseCodes implements AutoCloseable {
    * @throws IllegalArgumentException if the arrays break one of these rules, naming the place
    */
   public static SparseCodes of(long dSae, long[] rowOffsets, int[] indices, float[] values) {
+    return of(dSae, rowOffsets, indices, values, null, null);
+  }
+
+  /**
+   * As {@link #of(long, long[], int[], float[])}, with what an SAE that normalises took out of each row.
+   *
+   * @param rowScale [n], finite, or null
+   * @param rowShift [n], finite; null where rowScale is
+   */
+  public static SparseCodes of(
+      long dSae, long[] rowOffsets, int[] indices, float[] values, float[] rowScale, float[] rowShift) {
     if (rowOffsets.length == 0 || rowOffsets[rowOffsets.length - 1] != indices.length) {
       throw new IllegalArgumentException(
           "rowOffsets must end at the %d indices given, got %s"
@@ -51,9 +63,13 @@ public final class SparseCodes implements AutoCloseable {
       throw new IllegalArgumentException(
           "values must be as many as indices: expected %d, got %d".formatted(indices.length, values.length));
     }
+    requireRows(rowScale, rowOffsets.length - 1, "rowScale");
+    requireRows(rowShift, rowOffsets.length - 1, "rowShift");
     SparseCodes codes = new SparseCodes();
     try {
-      Native.check(Sae4j.sae_codes_assign(codes.handle, rowOffsets.length - 1L, dSae, rowOffsets, indices, values, null, null));
+      Native.check(
+          Sae4j.sae_codes_assign(
+              codes.handle, rowOffsets.length - 1L, dSae, rowOffsets, indices, values, rowScale, rowShift));
       return codes;
     } catch (RuntimeException e) {
       codes.close();
@@ -61,11 +77,29 @@ public final class SparseCodes implements AutoCloseable {
     }
   }
 
-  /** As {@link #of}, from native arrays, into this object. The content is copied. On failure the codes hold no rows. */
+  private static void requireRows(float[] array, int n, String name) {
+    if (array != null && array.length != n) {
+      throw new IllegalArgumentException("%s must have a value for each row: expected %d, got %d".formatted(name, n, array.length));
+    }
+  }
+
+  /** As {@link #of(long, long[], int[], float[])}, from native arrays, into this object. On failure the codes hold no rows. */
   public void assign(long n, long dSae, LongPointer rowOffsets, IntPointer indices, FloatPointer values) {
+    assign(n, dSae, rowOffsets, indices, values, null, null);
+  }
+
+  /** As {@link #of(long, long[], int[], float[], float[], float[])}, likewise. */
+  public void assign(
+      long n,
+      long dSae,
+      LongPointer rowOffsets,
+      IntPointer indices,
+      FloatPointer values,
+      FloatPointer rowScale,
+      FloatPointer rowShift) {
     long use = begin();
     try {
-      Native.check(Sae4j.sae_codes_assign(handle, n, dSae, rowOffsets, indices, values, null, null));
+      Native.check(Sae4j.sae_codes_assign(handle, n, dSae, rowOffsets, indices, values, rowScale, rowShift));
     } finally {
       end(use);
     }
@@ -128,6 +162,33 @@ public final class SparseCodes implements AutoCloseable {
     } finally {
       end(use);
     }
+  }
+
+  /**
+   * [n]: what the SAE divided each row by, as {@link SaeWeights.Normalization} says; null where it does not normalise. No copy,
+   * valid until these codes are next written or closed.
+   */
+  public FloatPointer rowScale() {
+    long use = begin();
+    try {
+      return isNormalized() ? Native.check(Sae4j.sae_codes_scale(handle)).capacity(Sae4j.sae_codes_rows(handle)) : null;
+    } finally {
+      end(use);
+    }
+  }
+
+  /** [n]: what the SAE subtracted from each row, as {@link #rowScale}. */
+  public FloatPointer rowShift() {
+    long use = begin();
+    try {
+      return isNormalized() ? Native.check(Sae4j.sae_codes_shift(handle)).capacity(Sae4j.sae_codes_rows(handle)) : null;
+    } finally {
+      end(use);
+    }
+  }
+
+  private boolean isNormalized() {
+    return Sae4j.sae_codes_normalized(handle) != 0;
   }
 
   /** Why the pursuit that wrote these codes ended in a row; {@code NONE} if none did. */

@@ -161,7 +161,7 @@ class ArgumentTest {
   @Test
   void codesFromArraysAreChecked() {
     try (SparseCodes made = SparseCodes.of(20, new long[] {0, 2, 2}, new int[] {3, 19}, new float[] {1, -2})) {
-      assertArrayEquals(new CanonicalSae(sae).decode(Csr.of(made), true), engine.decodeDirection(made));
+      assertArrayEquals(new CanonicalSae(sae).decode(Csr.of(made), null, true), engine.decodeDirection(made));
     }
     refused("row_offsets[0] must be 0", () -> SparseCodes.of(20, new long[] {1, 2}, new int[] {3, 4}, new float[2]));
     refused("ascend strictly", () -> SparseCodes.of(20, new long[] {0, 2}, new int[] {4, 4}, new float[2]));

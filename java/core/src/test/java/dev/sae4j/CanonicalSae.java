@@ -45,23 +45,70 @@ final class CanonicalSae {
   }
 
   Csr encode(float[] x) {
-    float[] products = products(x, sae.wEnc, sae.dIn);
+    int n = x.length / sae.dIn;
+    boolean normalizes = sae.normalization != SaeWeights.Normalization.NONE;
+    float[] scale = normalizes ? new float[n] : null;
+    float[] shift = normalizes ? new float[n] : null;
+    float[] products = products(normalizes ? normalize(x, scale, shift) : x, sae.wEnc, sae.dIn);
     List<List<Entry>> rows = new ArrayList<>();
     for (int start = 0; start < products.length; start += sae.dSae) {
       List<Entry> row = new ArrayList<>();
       for (int j = 0; j < sae.dSae; j++) {
         float p = products[start + j];
-        float value = Math.fma(sae.scale[j], p, sae.offset[j]);
-        if (p > sae.threshold[j] && value > 0) {
-          row.add(new Entry(j, value));
+        if (p > sae.threshold[j]) {
+          row.add(new Entry(j, Math.fma(sae.scale[j], p, sae.offset[j])));
         }
       }
-      rows.add(row);
+      rows.add(select(row));
     }
-    return csr(rows);
+    Csr codes = csr(rows);
+    return new Csr(codes.rowOffsets(), codes.indices(), codes.values(), scale, shift);
   }
 
-  float[] decode(Csr codes, boolean direction) {
+  /** Of a row's features that pass the gate. */
+  private List<Entry> select(List<Entry> row) {
+    List<Entry> kept =
+        switch (sae.selection) {
+          case GATE, TOP -> row.stream().filter(e -> e.value() > 0).toList();
+          case TOP_SIGNED, TOP_ABS -> row.stream().filter(e -> e.value() != 0).toList();
+        };
+    if (sae.selection == SaeWeights.Selection.GATE) {
+      return kept;
+    }
+    boolean abs = sae.selection == SaeWeights.Selection.TOP_ABS;
+    return kept.stream()
+        .sorted(Comparator.comparingDouble((Entry e) -> -(abs ? Math.abs(e.value()) : e.value())).thenComparingInt(Entry::feature))
+        .limit(sae.k)
+        .sorted(Comparator.comparingInt(Entry::feature))
+        .toList();
+  }
+
+  /** Statistics in double, i ascending; each result rounded once. */
+  private float[] normalize(float[] x, float[] scale, float[] shift) {
+    int d = sae.dIn;
+    float[] normalized = new float[x.length];
+    for (int row = 0; row < scale.length; row++) {
+      boolean layer = sae.normalization == SaeWeights.Normalization.LAYER;
+      double mean = 0;
+      for (int i = row * d; layer && i < (row + 1) * d; i++) {
+        mean += x[i];
+      }
+      mean /= d;
+      double squares = 0;
+      for (int i = row * d; i < (row + 1) * d; i++) {
+        squares += (x[i] - mean) * (x[i] - mean);
+      }
+      double s = layer ? Math.sqrt(squares / (d - 1)) : Math.sqrt(squares) / Math.sqrt(d);
+      for (int i = row * d; i < (row + 1) * d; i++) {
+        normalized[i] = layer ? (float) ((x[i] - mean) / (s + 1e-5)) : s == 0 ? 0 : (float) (x[i] / s);
+      }
+      scale[row] = (float) s;
+      shift[row] = (float) mean;
+    }
+    return normalized;
+  }
+
+  float[] decode(Csr codes, float[] x, boolean direction) {
     int n = codes.rowOffsets().length - 1;
     float[] xHat = new float[n * sae.dOut];
     for (int row = 0; row < n; row++) {
@@ -70,7 +117,16 @@ final class CanonicalSae {
         for (int k = (int) codes.rowOffsets()[row]; k < codes.rowOffsets()[row + 1]; k++) {
           sum = Math.fma(codes.values()[k], sae.wDec[codes.indices()[k] * sae.dOut + i], sum);
         }
-        xHat[row * sae.dOut + i] = direction ? sum : sum + sae.bDec[i];
+        if (!direction) {
+          sum += sae.bDec[i];
+        }
+        if (sae.wSkip != null) {
+          sum += dot(x, row * sae.dIn, sae.wSkip, i * sae.dIn, sae.dIn);
+        }
+        if (codes.scale() != null) {
+          sum = direction ? codes.scale()[row] * sum : Math.fma(codes.scale()[row], sum, codes.shift()[row]);
+        }
+        xHat[row * sae.dOut + i] = sum;
       }
     }
     return xHat;

@@ -32,8 +32,8 @@ class ExchangeTest {
         if (readFirst) {
           expected.assertSame(Csr.of(codes), "before decode");
         }
-        assertArrayEquals(canonical.decode(expected, false), reader.decode(codes), 0);
-        assertArrayEquals(canonical.decode(expected, true), writer.decodeDirection(codes), 0);
+        assertArrayEquals(canonical.decode(expected, null, false), reader.decode(codes), 0);
+        assertArrayEquals(canonical.decode(expected, null, true), writer.decodeDirection(codes), 0);
         expected.assertSame(Csr.of(codes), "after decode");
       }
     }
@@ -55,7 +55,7 @@ class ExchangeTest {
           Csr expected = canonical.encode(x);
           expected.assertSame(Csr.of(codes), engine.device() + ", n " + n);
           for (SparseAutoencoder reader : List.of(second, first)) {
-            assertArrayEquals(canonical.decode(expected, false), reader.decode(codes), 0);
+            assertArrayEquals(canonical.decode(expected, null, false), reader.decode(codes), 0);
           }
           float[] v = sae.normal(n * sae.dOut);
           engine.project(v, Projection.topPerSign(3), codes);
@@ -66,11 +66,11 @@ class ExchangeTest {
           codes.assign(2, sae.dSae, made.rowOffsets(), made.indices(), made.values());
         }
         for (SparseAutoencoder reader : List.of(first, second)) {
-          assertArrayEquals(canonical.decode(arrays, true), reader.decodeDirection(codes), 0, "assigned");
+          assertArrayEquals(canonical.decode(arrays, null, true), reader.decodeDirection(codes), 0, "assigned");
         }
         first.pursue(sae.normal(sae.dOut), Pursuit.omp(3), codes);
         assertEquals(Pursuit.Stop.ATOMS, codes.stop(0));
-        assertArrayEquals(canonical.decode(Csr.of(codes), true), second.decodeDirection(codes), 0, "pursued");
+        assertArrayEquals(canonical.decode(Csr.of(codes), null, true), second.decodeDirection(codes), 0, "pursued");
       }
     }
   }
@@ -87,7 +87,7 @@ class ExchangeTest {
       assertEquals(expected.values().length, codes.nnz());
       expected.assertSame(Csr.of(codes), device.toString());
       try (SparseAutoencoder engine = sae.open(device)) {
-        assertArrayEquals(canonical.decode(expected, false), engine.decode(codes), 0);
+        assertArrayEquals(canonical.decode(expected, null, false), engine.decode(codes), 0);
       }
     }
   }

@@ -72,11 +72,11 @@ class ParityTest {
     CanonicalSae canonical = new CanonicalSae(sae);
     ReferenceSae reference = new ReferenceSae(sae);
     Csr codes = canonical.encode(x);
-    float[] point = canonical.decode(codes, false);
-    float[] direction = canonical.decode(codes, true);
+    float[] point = canonical.decode(codes, null, false);
+    float[] direction = canonical.decode(codes, null, true);
     reference.assertEncoded(x, codes);
-    reference.assertDecoded(codes, false, point);
-    reference.assertDecoded(codes, true, direction);
+    reference.assertDecoded(codes, null, false, point);
+    reference.assertDecoded(codes, null, true, direction);
     List<Projection> projections =
         List.of(
             Projection.top(1),

@@ -17,6 +17,10 @@ final class TestSae {
   final float[] scale;
   final float[] offset;
   final Random random;
+  SaeWeights.Selection selection = SaeWeights.Selection.GATE;
+  int k;
+  SaeWeights.Normalization normalization = SaeWeights.Normalization.NONE;
+  float[] wSkip; // [dOut, dIn], or null
 
   /** JumpReLU-like: about a quarter of the features are active on normal activations. */
   TestSae(int dIn, int dOut, int dSae) {
@@ -53,12 +57,24 @@ final class TestSae {
     return this;
   }
 
+  TestSae with(SaeWeights.Selection selection, int k, SaeWeights.Normalization normalization, boolean hasSkip) {
+    this.selection = selection;
+    this.k = k;
+    this.normalization = normalization;
+    wSkip = hasSkip ? normal(dOut * dIn) : null;
+    return this;
+  }
+
   SaeWeights weights() {
     SaeInfo info = new SaeInfo("test", "jumprelu", "float32", null, null, List.of(), List.of());
-    SaeWeights weights = SaeWeights.allocate(dIn, dOut, dSae, info);
+    SaeWeights weights =
+        SaeWeights.allocate(new SaeWeights.Form(dIn, dOut, dSae, selection, k, normalization, wSkip != null), info);
     weights.wEnc().put(wEnc);
     weights.wDec().put(wDec);
     weights.bDec().put(bDec);
+    if (wSkip != null) {
+      weights.wSkip().put(wSkip);
+    }
     weights.threshold().put(threshold);
     weights.scale().put(scale);
     weights.offset().put(offset);

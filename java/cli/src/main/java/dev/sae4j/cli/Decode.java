@@ -4,6 +4,7 @@ import dev.sae4j.SaeException;
 import dev.sae4j.SaeWeights;
 import dev.sae4j.SparseAutoencoder;
 import dev.sae4j.SparseCodes;
+import dev.sae4j.io.ActivationReader;
 import dev.sae4j.io.CodesReader;
 import dev.sae4j.io.NpyWriter;
 import java.io.PrintWriter;
@@ -46,12 +47,9 @@ final class Decode implements Callable<Integer> {
   public Integer call() {
     Result result;
     try (SaeWeights weights = model.read();
-        SparseAutoencoder sae = model.open(weights)) {
-      if (input != null) {
-        throw new SaeException(
-            "--input is for an SAE with a skip connection; this one (%s) has none".formatted(sae.info().architecture()));
-      }
-      result = run(sae, in, out, direction);
+        SparseAutoencoder sae = model.open(weights);
+        ActivationReader activations = input == null ? null : model.rows(input, sae.dIn())) {
+      result = run(sae, in, activations, out, direction);
     }
     PrintWriter to = spec.commandLine().getOut();
     if (model.json) {
@@ -62,24 +60,41 @@ final class Decode implements Callable<Integer> {
     return 0;
   }
 
-  static Result run(SparseAutoencoder sae, Path in, Path out, boolean isDirection) {
+  /** @param activations what was encoded, for an SAE with a skip connection; else null */
+  static Result run(SparseAutoencoder sae, Path in, ActivationReader activations, Path out, boolean isDirection) {
+    if (sae.form().hasSkip() != (activations != null)) {
+      throw new SaeException(
+          activations == null
+              ? "decode needs --input X, the activations that were encoded: this SAE has a skip connection"
+              : "--input is for an SAE with a skip connection; this one (%s) has none".formatted(sae.info().architecture()));
+    }
     try (CodesReader reader = CodesReader.open(in)) {
       if (reader.dSae() != sae.dSae()) {
         throw new SaeException("%s: codes have %d features, expected d_sae = %d".formatted(in, reader.dSae(), sae.dSae()));
+      }
+      if (activations != null && activations.rows() != reader.rows()) {
+        throw new SaeException(
+            "--input has %d rows, expected those of %s: %d".formatted(activations.rows(), in, reader.rows()));
       }
       try (Terminal.Progress progress = new Terminal.Progress("decode", reader.rows());
           NpyWriter writer = NpyWriter.create(out, sae.dOut());
           SparseCodes codes = new SparseCodes()) {
         int d = Math.toIntExact(sae.dOut());
-        int chunkRows = Encode.chunkRows(d);
+        int dIn = Math.toIntExact(sae.dIn());
+        int chunkRows = Encode.chunkRows(Math.max(d, dIn));
         FloatBuffer chunk = Vectors.buffer(chunkRows * d);
+        FloatBuffer x = activations == null ? null : Vectors.buffer(chunkRows * dIn);
         long start = System.nanoTime();
         for (long n = reader.read(codes, chunkRows); n > 0; n = reader.read(codes, chunkRows)) {
           chunk.clear().limit((int) n * d);
+          if (x != null) {
+            activations.read(x.clear().limit((int) n * dIn));
+            x.position(0);
+          }
           if (isDirection) {
-            sae.decodeDirection(codes, chunk);
+            sae.decodeDirection(codes, x, chunk);
           } else {
-            sae.decode(codes, chunk);
+            sae.decode(codes, x, chunk);
           }
           writer.write(chunk);
           progress.step(n);

@@ -108,7 +108,7 @@ final class Demo implements Callable<Integer> {
       String activations = folder.resolve("activations.npy").toString();
       Path codes = folder.resolve("codes.npz");
       Encode.Result encoded = Encode.run(sae, activations, codes, true);
-      Decode.Result decoded = Decode.run(sae, codes, folder.resolve("decoded.npy"), false);
+      Decode.Result decoded = Decode.run(sae, codes, null, folder.resolve("decoded.npy"), false);
       ActivationNorm norm = norm(activations, sae.dIn());
       tellActivations(encoded, decoded, norm, out);
 

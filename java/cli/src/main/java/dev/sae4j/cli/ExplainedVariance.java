@@ -45,7 +45,7 @@ final class ExplainedVariance implements SparseAutoencoder.Sink {
     if (xHat.capacity() < rows * d) {
       xHat = Vectors.buffer(rows * d);
     }
-    sae.decode(codes, xHat);
+    sae.decode(codes, sae.form().hasSkip() ? x.duplicate().limit(x.position() + rows * d) : null, xHat);
     double[] chunkMean = new double[d];
     float[] row = new float[d];
     float[] rowHat = new float[d];

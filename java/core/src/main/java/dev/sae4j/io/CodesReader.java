@@ -15,8 +15,8 @@ import org.bytedeco.javacpp.LongPointer;
 
 /**
  * Reads codes [n, d_sae] from an .npz file as {@code scipy.sparse.save_npz} or {@link CodesWriter} writes them: CSR in
- * canonical form, int32 or int64 indices, float32 or float64 values, stored or deflated; a chunk of rows at a time. Belongs to
- * one thread.
+ * canonical form, int32 or int64 indices, float32 or float64 values, stored or deflated, with {@code scale} and {@code shift} [n]
+ * where the SAE normalised; a chunk of rows at a time. Belongs to one thread.
  */
 public final class CodesReader implements AutoCloseable {
   private static final int MAX_VALUES = 1 << 20; // of a chunk, unless one row has more
@@ -27,6 +27,8 @@ public final class CodesReader implements AutoCloseable {
   private final Tensor indptr;
   private final Tensor indices;
   private final Tensor data;
+  private final Tensor scale; // null where the codes have none
+  private final Tensor shift;
   private final long n;
   private final long dSae;
   private final long nnz;
@@ -34,7 +36,9 @@ public final class CodesReader implements AutoCloseable {
   private final float[] value = new float[CHUNK];
   private LongBuffer rowOffsets = longs(0);
   private IntBuffer chunkIndices = bytes(0, Integer.BYTES).asIntBuffer();
-  private FloatBuffer chunkValues = bytes(0, Float.BYTES).asFloatBuffer();
+  private FloatBuffer chunkValues = floats(0);
+  private FloatBuffer chunkScale = floats(0);
+  private FloatBuffer chunkShift = floats(0);
   private long nextRow;
   private long nextValue;
 
@@ -62,6 +66,9 @@ public final class CodesReader implements AutoCloseable {
     }
     nnz = indices.size;
     requireLength(data, nnz, "one for each index");
+    boolean normalized = file.tensors().containsKey("scale") || file.tensors().containsKey("shift");
+    scale = normalized ? requirePerRow("scale") : null;
+    shift = normalized ? requirePerRow("shift") : null;
     indptr.read(0, place, 1);
     if (place[0] != 0) {
       throw indptr.error("begins with %d, expected 0".formatted(place[0]));
@@ -73,6 +80,13 @@ public final class CodesReader implements AutoCloseable {
     if (!name.equals("csr")) {
       throw format.error("is %s, expected \"csr\" (scipy: matrix.tocsr())".formatted(Failures.quote(name)));
     }
+  }
+
+  private Tensor requirePerRow(String name) {
+    Tensor tensor = file.require(name);
+    tensor.requireFloating();
+    requireLength(tensor, n, "one for each row");
+    return tensor;
   }
 
   private static void requireLength(Tensor vector, long expected, String why) {
@@ -127,11 +141,17 @@ public final class CodesReader implements AutoCloseable {
     int rows = readOffsets((int) Math.min(maxRows, n - nextRow));
     int count = Math.toIntExact(rowOffsets.get(rows));
     readIndices(rows, count);
-    readValues(count);
+    chunkValues = read(data, nextValue, count, chunkValues);
+    if (scale != null) {
+      chunkScale = read(scale, nextRow, rows, chunkScale);
+      chunkShift = read(shift, nextRow, rows, chunkShift);
+    }
     try (LongPointer offsets = new LongPointer(rowOffsets.slice(0, rows + 1));
         IntPointer features = new IntPointer(chunkIndices.slice(0, count));
-        FloatPointer values = new FloatPointer(chunkValues.slice(0, count))) {
-      codes.assign(rows, dSae, offsets, features, values);
+        FloatPointer values = new FloatPointer(chunkValues.slice(0, count));
+        FloatPointer rowScale = scale == null ? null : new FloatPointer(chunkScale.slice(0, rows));
+        FloatPointer rowShift = shift == null ? null : new FloatPointer(chunkShift.slice(0, rows))) {
+      codes.assign(rows, dSae, offsets, features, values, rowScale, rowShift);
     }
     nextRow += rows;
     nextValue += count;
@@ -197,24 +217,28 @@ public final class CodesReader implements AutoCloseable {
     }
   }
 
-  private void readValues(int count) {
-    if (chunkValues.capacity() < count) {
-      chunkValues = bytes(count, Float.BYTES).asFloatBuffer();
-    }
+  /** Finite values from a place on, into the buffer or a larger one. */
+  private FloatBuffer read(Tensor tensor, long from, int count, FloatBuffer buffer) {
+    FloatBuffer into = buffer.capacity() < count ? floats(count) : buffer;
     for (int done = 0, length; done < count; done += length) {
       length = Math.min(CHUNK, count - done);
-      data.read(nextValue + done, value, 0, length);
+      tensor.read(from + done, value, 0, length);
       for (int i = 0; i < length; i++) {
         if (!Float.isFinite(value[i])) {
-          throw data.error("%s at [%d], expected a finite value".formatted(value[i], nextValue + done + i));
+          throw tensor.error("%s at [%d], expected a finite value".formatted(value[i], from + done + i));
         }
       }
-      chunkValues.put(done, value, 0, length);
+      into.put(done, value, 0, length);
     }
+    return into;
   }
 
   private static LongBuffer longs(int count) {
     return bytes(count, Long.BYTES).asLongBuffer();
+  }
+
+  private static FloatBuffer floats(int count) {
+    return bytes(count, Float.BYTES).asFloatBuffer();
   }
 
   /** Direct, since the engine copies from there. At least one: an empty buffer has no address. */

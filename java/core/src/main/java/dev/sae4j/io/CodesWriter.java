@@ -24,8 +24,9 @@ import org.bytedeco.javacpp.Pointer;
 
 /**
  * Writes codes [n, d_sae] to an .npz file that {@code scipy.sparse.load_npz} opens (CSR: {@code format}, {@code shape} and
- * {@code indptr} int64, {@code indices} int32, {@code data} float32), a chunk of rows at a time. The three arrays are spooled
- * to files beside the target until their sizes are known. Nothing is seen under the file's name before {@link #commit}; a
+ * {@code indptr} int64, {@code indices} int32, {@code data} float32; and {@code scale} and {@code shift}, float32 [n], where the
+ * SAE normalises, which scipy passes over), a chunk of rows at a time. The arrays are spooled to files beside the target until
+ * their sizes are known. Nothing is seen under the file's name before {@link #commit}; a
  * writer closed without it leaves no trace, and an old file whole. Belongs to one thread.
  */
 public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable {
@@ -36,17 +37,22 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
   private final AtomicFile indptr;
   private final AtomicFile indices;
   private final AtomicFile data;
+  private final AtomicFile scale;
+  private final AtomicFile shift;
   private final AtomicFile file;
   private final ByteBuffer offsets = ByteBuffer.allocateDirect(CHUNK * Long.BYTES).order(ByteOrder.LITTLE_ENDIAN);
   private long rows;
   private long nnz;
+  private boolean normalized;
 
   private CodesWriter(long dSae, AtomicFile[] files) {
     this.dSae = dSae;
     indptr = files[0];
     indices = files[1];
     data = files[2];
-    file = files[3];
+    scale = files[3];
+    shift = files[4];
+    file = files[5];
   }
 
   /**
@@ -58,7 +64,7 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
     if (dSae < 1 || dSae > Integer.MAX_VALUE) {
       throw new IllegalArgumentException("d_sae must be 1 to %d, got %d".formatted(Integer.MAX_VALUE, dSae));
     }
-    AtomicFile[] files = new AtomicFile[4];
+    AtomicFile[] files = new AtomicFile[6];
     try {
       for (int i = 0; i < files.length; i++) {
         files[i] = new AtomicFile(path);
@@ -84,7 +90,7 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
   /**
    * Appends the codes of the next rows.
    *
-   * @throws IllegalArgumentException if they have another d_sae
+   * @throws IllegalArgumentException if they have another d_sae, or some rows have scale and shift and others not
    * @throws SaeException if the file can't be written, e.g. on a full disk
    */
   @Override
@@ -96,6 +102,13 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
     if (codes.dSae() != dSae) {
       throw new IllegalArgumentException("codes have d_sae %d, expected %d".formatted(codes.dSae(), dSae));
     }
+    FloatPointer rowScale = codes.rowScale();
+    if (rows > 0 && normalized != (rowScale != null)) {
+      throw new IllegalArgumentException(
+          normalized ? "codes have no scale and shift, those before have" : "codes have scale and shift, those before have none");
+    }
+    normalized = rowScale != null;
+    FloatPointer rowShift = codes.rowShift();
     LongPointer rowOffsets = codes.rowOffsets();
     for (long row = 0; row < count; row += CHUNK) {
       int n = (int) Math.min(CHUNK, count - row);
@@ -105,6 +118,10 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
         shifted.put(i, nnz + ends.get(i));
       }
       indptr.write(offsets.limit(n * Long.BYTES));
+      if (normalized) {
+        write(scale, rowScale.getPointer(FloatPointer.class, row), n);
+        write(shift, rowShift.getPointer(FloatPointer.class, row), n);
+      }
     }
     long values = codes.nnz();
     IntPointer codesIndices = codes.indices();
@@ -137,6 +154,10 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
       ByteBuffer shape = ByteBuffer.allocate(2 * Long.BYTES).order(ByteOrder.LITTLE_ENDIAN).putLong(rows).putLong(dSae);
       add(zip, "shape", "<i8", "(2,)", shape.array());
       add(zip, "data", "<f4", "(%d,)".formatted(nnz), data);
+      if (normalized) {
+        add(zip, "scale", "<f4", "(%d,)".formatted(rows), scale);
+        add(zip, "shift", "<f4", "(%d,)".formatted(rows), shift);
+      }
     } catch (IOException e) {
       throw file.failed(e);
     }
@@ -170,7 +191,7 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
   /** Discards what was not committed. Idempotent. */
   @Override
   public void close() {
-    closeAll(indptr, indices, data, file);
+    closeAll(indptr, indices, data, scale, shift, file);
   }
 
   private static void closeAll(AtomicFile... files) {

@@ -206,6 +206,78 @@ class CodesFileTest {
     }
   }
 
+  // ---- codes of an SAE that normalises
+
+  private Path normalized(int chunkRows) {
+    Path path = folder.resolve("normalized" + chunkRows + ".npz");
+    try (CodesWriter writer = CodesWriter.create(path, 3)) {
+      for (int row = 0; row < 20; row += chunkRows) {
+        int n = Math.min(chunkRows, 20 - row);
+        float[] scale = new float[n];
+        float[] shift = new float[n];
+        for (int i = 0; i < n; i++) {
+          scale[i] = row + i + 0.5f;
+          shift[i] = -row - i;
+        }
+        try (SparseCodes codes = SparseCodes.of(3, new long[n + 1], new int[0], new float[0], scale, shift)) {
+          writer.accept(codes);
+        }
+      }
+      writer.commit();
+    }
+    return path;
+  }
+
+  @Test
+  void scaleAndShiftTravelWithTheCodes() throws IOException {
+    assertArrayEquals(Files.readAllBytes(normalized(7)), Files.readAllBytes(normalized(20)), "equal codes, equal files");
+    for (int chunkRows : new int[] {1, 6, 100}) {
+      try (CodesReader reader = CodesReader.open(normalized(7));
+          SparseCodes codes = new SparseCodes()) {
+        int row = 0;
+        for (long n = reader.read(codes, chunkRows); n > 0; n = reader.read(codes, chunkRows)) {
+          for (int i = 0; i < n; i++, row++) {
+            assertEquals(row + 0.5f, codes.rowScale().get(i));
+            assertEquals(-row, codes.rowShift().get(i));
+          }
+        }
+        assertEquals(20, row);
+      }
+    }
+  }
+
+  @Test
+  void scipyPassesOverScaleAndShift() throws Exception {
+    assumeTrue(python("import scipy.sparse").equals(""), "python3 with scipy is not here");
+    String script =
+        """
+        import sys, numpy, scipy.sparse
+        m, f = scipy.sparse.load_npz(sys.argv[1]), numpy.load(sys.argv[1])
+        print(*m.shape, f["scale"].dtype, f["scale"][3], f["shift"].shape, f["shift"][3])
+        """;
+    assertEquals("20 3 float32 3.5 (20,) -3.0", python(script, normalized(7).toString()));
+  }
+
+  @Test
+  void refusesScaleAndShiftOfSomeRowsOnly() throws IOException {
+    refusedWith("scale", npy("<f4", "(3,)", floatBytes(1, 2, 3)), "no tensor \"shift\"");
+    refusedWith("shift", npy("<f4", "(3,)", floatBytes(1, 2, 3)), "no tensor \"scale\"");
+    Map<String, byte[]> arrays = arrays();
+    arrays.put("scale", npy("<f4", "(3,)", floatBytes(1, 2, 3)));
+    arrays.put("shift", npy("<f4", "(2,)", floatBytes(1, 2)));
+    Path path = Files.write(folder.resolve("codes.npz"), Fixtures.npz(false, arrays));
+    refused(() -> CodesReader.open(path), "shift", "[2]", "expected [3]: one for each row");
+    arrays.put("shift", npy("<f4", "(3,)", floatBytes(1, Float.POSITIVE_INFINITY, 3)));
+    Files.write(path, Fixtures.npz(false, arrays));
+    refused(() -> Csr.read(path, 2), "shift", "Infinity at [1]");
+    try (CodesWriter writer = CodesWriter.create(folder.resolve("mixed.npz"), 3);
+        SparseCodes with = SparseCodes.of(3, new long[2], new int[0], new float[0], new float[1], new float[1]);
+        SparseCodes without = SparseCodes.of(3, new long[2], new int[0], new float[0])) {
+      writer.accept(with);
+      assertThrows(IllegalArgumentException.class, () -> writer.accept(without));
+    }
+  }
+
   @Test
   void theBaseOfTheseTestsLoads() throws IOException {
     Path path = Files.write(folder.resolve("codes.npz"), Fixtures.npz(true, arrays()));

@@ -1,0 +1,294 @@
+// TopK, normalisation and skip connections against their definition, written here once more; and what only test hooks show.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "bound.hpp"
+#include "codes.hpp"
+#include "kernels.hpp"
+#include "sae4j.h"
+#include "screen.hpp"
+#include "test.hpp"
+#include "test_sae.hpp"
+
+using test::Codes;
+using test::Guarded;
+using test::Random;
+using test::Sae;
+using test::bits;
+using test::same_codes;
+
+namespace {
+
+constexpr sae_selection kSelections[] = {SAE_SELECT_GATE, SAE_SELECT_TOP, SAE_SELECT_TOP_SIGNED, SAE_SELECT_TOP_ABS};
+constexpr sae_normalization kNormalizations[] = {SAE_NORMALIZE_NONE, SAE_NORMALIZE_LAYER, SAE_NORMALIZE_CONSTANT};
+
+float dot(const float* x, const float* w, int64_t d) {
+  static const sae::Kernels& kernels = sae::choose_kernels(nullptr);  // kernels_test.cpp shows that all are the same
+  return kernels.dot(x, w, d);
+}
+
+struct Normalized {
+  std::vector<float> x;
+  float scale, shift;
+};
+
+Normalized normalized(const Sae& sae, const float* x) {
+  const int64_t d = sae.d_in;
+  Normalized row = {std::vector<float>(x, x + d), 1, 0};
+  double sum = 0, squares = 0;
+  if (sae.normalization == SAE_NORMALIZE_LAYER) {
+    for (int64_t i = 0; i < d; ++i) sum += x[i];
+    const double mean = sum / static_cast<double>(d);
+    for (int64_t i = 0; i < d; ++i) squares += (x[i] - mean) * (x[i] - mean);
+    const double deviation = std::sqrt(squares / static_cast<double>(d - 1));
+    for (int64_t i = 0; i < d; ++i) row.x[i] = static_cast<float>((x[i] - mean) / (deviation + 1e-5));
+    row.scale = static_cast<float>(deviation), row.shift = static_cast<float>(mean);
+  } else if (sae.normalization == SAE_NORMALIZE_CONSTANT) {
+    for (int64_t i = 0; i < d; ++i) squares += static_cast<double>(x[i]) * x[i];
+    const double scale = std::sqrt(squares) / std::sqrt(static_cast<double>(d));
+    for (int64_t i = 0; i < d; ++i) row.x[i] = scale == 0 ? 0 : static_cast<float>(x[i] / scale);
+    row.scale = static_cast<float>(scale);
+  }
+  return row;
+}
+
+void expect_codes(const Sae& sae, const float* x, int64_t n, sae_codes& codes) {
+  codes.clear(sae.d_sae);
+  if (sae.normalization != SAE_NORMALIZE_NONE) codes.append_normalization(nullptr, nullptr, 0);
+  for (int64_t r = 0; r < n; ++r) {
+    const Normalized row = normalized(sae, x + r * sae.d_in);
+    std::vector<std::pair<float, int32_t>> active;
+    for (int64_t j = 0; j < sae.d_sae; ++j) {
+      const float p = dot(row.x.data(), sae.w_enc.data() + j * sae.d_in, sae.d_in);
+      const float v = std::fma(sae.scale.data()[j], p, sae.offset.data()[j]);
+      const bool positive = sae.selection == SAE_SELECT_GATE || sae.selection == SAE_SELECT_TOP;
+      if (p > sae.threshold.data()[j] && (positive ? v > 0 : v != 0)) active.emplace_back(v, static_cast<int32_t>(j));
+    }
+    if (sae.selection != SAE_SELECT_GATE) {
+      const auto rank = [&](float v) { return sae.selection == SAE_SELECT_TOP_ABS ? std::fabs(v) : v; };
+      std::stable_sort(active.begin(), active.end(), [&](auto& a, auto& b) { return rank(a.first) > rank(b.first); });
+      if (static_cast<int64_t>(active.size()) > sae.k) active.resize(sae.k);
+      std::sort(active.begin(), active.end(), [](auto& a, auto& b) { return a.second < b.second; });
+    }
+    std::vector<int32_t> indices;
+    std::vector<float> values;
+    for (const auto& [v, j] : active) indices.push_back(j), values.push_back(v);
+    codes.append_row(indices.data(), values.data(), static_cast<int64_t>(active.size()));
+    if (sae.normalization != SAE_NORMALIZE_NONE) codes.append_normalization(&row.scale, &row.shift, 1);
+  }
+}
+
+std::vector<float> expect_decoded(const Sae& sae, const sae_codes& codes, const float* x, bool direction) {
+  std::vector<float> x_hat(codes.rows() * sae.d_out);
+  for (int64_t r = 0; r < codes.rows(); ++r) {
+    for (int64_t i = 0; i < sae.d_out; ++i) {
+      float sum = 0;
+      for (int64_t k = codes.row_offsets()[r]; k < codes.row_offsets()[r + 1]; ++k) {
+        sum = std::fma(codes.values()[k], sae.w_dec.data()[codes.indices()[k] * sae.d_out + i], sum);
+      }
+      if (!direction) sum += sae.b_dec.data()[i];
+      if (sae.has_skip) sum += dot(x + r * sae.d_in, sae.w_skip.data() + i * sae.d_in, sae.d_in);
+      if (codes.normalized()) sum = direction ? codes.scale()[r] * sum : std::fma(codes.scale()[r], sum, codes.shift()[r]);
+      x_hat[r * sae.d_out + i] = sum;
+    }
+  }
+  return x_hat;
+}
+
+// What makes an SAE nasty, and its rows.
+enum Kind { kRandom, kTies, kEqual, kPrefix, kCancelling, kHuge, kKinds };
+
+void make_nasty(Sae& sae, Kind kind, Guarded<float>& x) {
+  Random random;
+  const auto small = [&random] { return static_cast<float>(random.below(3) - 1); };
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = kind == kTies ? small() : random.normal();
+  for (int64_t i = 0; i < std::min(sae.d_in, x.size()); ++i) x[i] = 0;  // a row of zeros
+  for (int64_t i = 0; kind == kTies && i < sae.w_enc.size(); ++i) sae.w_enc[i] = small();
+  for (int64_t i = 0; kind == kEqual && i < sae.w_enc.size(); ++i) sae.w_enc[i] = sae.w_enc[i % sae.d_in];
+  for (int64_t j = 0; j < sae.d_sae; ++j) {
+    if (kind != kRandom) sae.threshold[j] = -INFINITY;
+    if (kind == kTies || kind == kEqual) sae.scale[j] = 1, sae.offset[j] = 0;
+    if (kind == kPrefix && j >= sae.d_sae / 2) sae.threshold[j] = INFINITY;
+    if (kind == kCancelling) {  // of a row, so that v is what rounding leaves
+      const float* row = x.data() + (x.size() / sae.d_in / 2) * sae.d_in;
+      sae.scale[j] = 1e6f;
+      sae.offset[j] = x.size() == 0 ? 0 : -1e6f * dot(normalized(sae, row).x.data(), &sae.w_enc[j * sae.d_in], sae.d_in);
+    }
+  }
+  for (int64_t i = x.size() - sae.d_in; kind == kHuge && i >= 0 && i < x.size(); ++i) x[i] *= 1e34f;  // skips the screens
+}
+
+std::string where(const Sae& sae, Kind kind, int64_t n) {
+  char text[160];
+  std::snprintf(text, sizeof(text), "d_in %lld, d_sae %lld, n %lld, selection %d, k %lld, normalization %d, kind %d",
+                static_cast<long long>(sae.d_in), static_cast<long long>(sae.d_sae), static_cast<long long>(n), sae.selection,
+                static_cast<long long>(sae.k), sae.normalization, kind);
+  return text;
+}
+
+struct Way {
+  int threads;
+  const char *screen, *kernel;
+};
+constexpr Way kWays[] = {{1, "canonical", "portable"}, {2, "sgemm", "portable"}, {3, "sgemm", nullptr}};
+
+void check_ways(Sae& sae, Kind kind, const Guarded<float>& x, int64_t n) {
+  Codes expected;
+  expect_codes(sae, x.data(), n, *expected.handle);
+  const float* skipped = sae.has_skip ? x.data() : nullptr;
+  for (const Way& way : kWays) {
+    sae_model* model = sae.open(way.threads, way.screen, way.kernel);
+    Codes got;
+    CHECK(sae_encode(model, x.data(), n, got) == SAE_OK, "%s: %s", where(sae, kind, n).c_str(), sae_last_error());
+    CHECK(same_codes(expected, got).empty(), "%s, screen %s: %s", where(sae, kind, n).c_str(),
+          way.screen == nullptr ? "any" : way.screen, same_codes(expected, got).c_str());
+    for (const bool direction : {false, true}) {
+      const std::vector<float> x_hat = expect_decoded(sae, *expected.handle, x.data(), direction);
+      Guarded<float> decoded(n * sae.d_out);
+      CHECK(sae_decode(model, got, skipped, direction, decoded.data()) == SAE_OK, "%s", sae_last_error());
+      for (int64_t i = 0; i < decoded.size(); ++i) {
+        CHECK(bits(decoded[i]) == bits(x_hat[i]), "%s: x_hat[%lld] is %g, expected %g", where(sae, kind, n).c_str(),
+              static_cast<long long>(i), decoded[i], x_hat[i]);
+      }
+    }
+    sae_close(model);
+  }
+}
+
+}  // namespace
+
+TEST(every_form_equals_its_definition) {
+  for (const sae_normalization normalization : kNormalizations) {
+    for (const int64_t d : {1, 2, 129}) {
+      if (d == 1 && normalization == SAE_NORMALIZE_LAYER) continue;
+      for (const int64_t d_sae : {1, 150}) {
+        for (const int64_t n : {0, 1, 70}) {
+          for (int kind = 0; kind < (d_sae == 1 ? 1 : kKinds); ++kind) {
+            Sae sae(d, normalization == SAE_NORMALIZE_NONE ? d + 2 : d, d_sae);
+            sae.normalization = normalization;
+            sae.has_skip = kind % 2 == 0;
+            Guarded<float> x(n * d);
+            make_nasty(sae, static_cast<Kind>(kind), x);
+            for (const sae_selection selection : kSelections) {
+              sae.selection = selection;
+              for (const int64_t k : {int64_t{1}, std::min<int64_t>(d_sae, 4), d_sae}) {
+                sae.k = k;
+                if (k == 1 ? selection != SAE_SELECT_GATE && kind != kRandom : selection == SAE_SELECT_GATE) continue;
+                check_ways(sae, static_cast<Kind>(kind), x, n);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// Tiles of features and of rows, parts that k makes smaller, and equal values on both sides of a tile's edge.
+TEST(top_k_over_many_tiles) {
+  const int64_t d = 3, d_sae = 9000, n = 300;
+  Sae sae(d, d, d_sae);
+  Guarded<float> x(n * d);
+  make_nasty(sae, kTies, x);
+  for (const sae_selection selection : {SAE_SELECT_TOP, SAE_SELECT_TOP_SIGNED, SAE_SELECT_TOP_ABS}) {
+    sae.selection = selection;
+    for (const int64_t k : {int64_t{7}, d_sae}) {
+      sae.k = k;
+      Codes expected;
+      expect_codes(sae, x.data(), n, *expected.handle);
+      for (const char* screen : {"canonical", "sgemm"}) {
+        sae_model* model = sae.open(2, screen);
+        Codes got;
+        CHECK(sae_encode(model, x.data(), n, got) == SAE_OK, "%s", sae_last_error());
+        CHECK(same_codes(expected, got).empty(), "%s, %s: %s", where(sae, kTies, n).c_str(), screen,
+              same_codes(expected, got).c_str());
+        sae_close(model);
+      }
+    }
+  }
+}
+
+// Features come in pairs of equal ones, and the screen errs by nearly its bound: down for the first of a pair, which the tie is
+// owed to, up for the second. With its bound it must lose none; with a fifth less the k-th best, or what the gate just lets in.
+TEST(a_bound_a_fifth_too_small_loses_features) {
+  const int64_t d = 200, d_sae = 400, n = 33;
+  Sae sae(d, d, d_sae);
+  Random random;
+  Guarded<float> x(n * d);
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
+  for (int64_t j = 1; j < d_sae; j += 2) {
+    std::copy(&sae.w_enc[(j - 1) * d], &sae.w_enc[j * d], &sae.w_enc[j * d]);
+    sae.scale[j] = sae.scale[j - 1], sae.offset[j] = sae.offset[j - 1];
+  }
+  sae.k = 15;
+  const auto worst = [](const float* a, int64_t m, const float* b, int64_t n, int64_t d, float* c, int64_t stride) {
+    for (int64_t j = 0; j < m; ++j) {
+      for (int64_t r = 0; r < n; ++r) {
+        const double size = sae::norm(a + j * d, d) * sae::norm(b + r * d, d);
+        const double error = 0.97 * (sae::sgemm_error(d) + sae::canonical_error(d)) * size;
+        c[j * stride + r] = static_cast<float>(dot(b + r * d, a + j * d, d) + (j % 2 == 0 ? -error : error));
+      }
+    }
+  };
+  for (const sae_selection selection : kSelections) {
+    sae.selection = selection;
+    for (int64_t j = 0; j < d_sae; ++j) {
+      sae.threshold[j] = -INFINITY;
+      if (selection != SAE_SELECT_GATE) continue;
+      sae.threshold[j] = std::nextafter(dot(&x[(j % n) * d], &sae.w_enc[j * d], d), -INFINITY);
+      sae.offset[j] = 1e3f;
+    }
+    Codes expected, got, less;
+    expect_codes(sae, x.data(), n, *expected.handle);
+    sae_model* model = sae.open(2, "sgemm");
+    sae::worst_sgemm_for_tests = worst;
+    CHECK(sae_encode(model, x.data(), n, got) == SAE_OK, "%s", sae_last_error());
+    sae::bound_scale_for_tests = 0.8;
+    CHECK(sae_encode(model, x.data(), n, less) == SAE_OK, "%s", sae_last_error());
+    sae::bound_scale_for_tests = 1;
+    sae::worst_sgemm_for_tests = nullptr;
+    CHECK(same_codes(expected, got).empty(), "selection %d: %s", selection, same_codes(expected, got).c_str());
+    CHECK(!same_codes(expected, less).empty(), "selection %d: nothing was lost, so this shows nothing", selection);
+    sae_close(model);
+    for (int64_t j = 0; j < d_sae; ++j) sae.offset[j] = selection == SAE_SELECT_GATE ? 0 : sae.offset[j];
+  }
+}
+
+TEST(bad_arguments_of_the_forms_are_named) {
+  const auto refuses = [](sae_status status, const char* message) {
+    CHECK(status == SAE_INVALID_ARGUMENT, "status %d for %s", status, message);
+    CHECK(std::string(sae_last_error()).find(message) != std::string::npos, "expected \"%s\", got \"%s\"", message,
+          sae_last_error());
+  };
+  Sae plain(4, 4, 6), normalizing(4, 4, 6), skipping(4, 5, 6);
+  normalizing.normalization = SAE_NORMALIZE_LAYER;
+  skipping.has_skip = true;
+  sae_model *a = plain.open(1), *b = normalizing.open(1), *c = skipping.open(1);
+  Guarded<float> x(8), x_hat(10);
+  for (int64_t i = 0; i < 8; ++i) x[i] = static_cast<float>(i);
+  Codes bare, scaled;
+  CHECK(sae_encode(a, x.data(), 2, bare) == SAE_OK && sae_encode(b, x.data(), 2, scaled) == SAE_OK, "%s", sae_last_error());
+  refuses(sae_decode(a, scaled, nullptr, 0, x_hat.data()), "this one does not");
+  refuses(sae_decode(b, bare, nullptr, 0, x_hat.data()), "it normalises");
+  refuses(sae_decode(a, bare, x.data(), 0, x_hat.data()), "no skip connection");
+  refuses(sae_decode(c, bare, nullptr, 1, x_hat.data()), "decode needs x");
+  x[6] = NAN;
+  refuses(sae_decode(c, bare, x.data(), 0, x_hat.data()), "x must be finite, got nan at row 1, column 2");
+  refuses(sae_encode(b, x.data(), 2, scaled), "x must be finite, got nan at row 1, column 2");
+  CHECK(sae_codes_rows(scaled) == 0 && sae_codes_normalized(scaled) == 0, "codes of a failed call hold rows");
+  for (int64_t i = 4; i < 8; ++i) x[i] = i % 2 == 0 ? 3.4e38f : -3.4e38f;
+  refuses(sae_encode(b, x.data(), 2, scaled), "the standard deviation of row 1 of x overflows float32");
+  for (sae_model* model : {a, b, c}) sae_close(model);
+
+  sae_model* none = nullptr;
+  skipping.w_skip[9] = INFINITY;
+  sae_weights weights = skipping.weights();
+  refuses(sae_cpu_open(&weights, 1, nullptr, nullptr, &none), "w_skip of output 2 must be finite, got inf at 1");
+  plain.selection = SAE_SELECT_TOP;
+  for (const int64_t k : {0, 7}) {
+    plain.k = k;
+    weights = plain.weights();
+    refuses(sae_cpu_open(&weights, 1, nullptr, nullptr, &none), "k must be 1 to 6");
+  }
+}
