@@ -148,8 +148,11 @@ void launch_products(const Features& features, const Batch& batch, float* p, int
 }
 
 template void launch_screen_canonical(const Features&, const Batch&, const EncodeGate&, Mask, cudaStream_t);
+template void launch_screen_canonical(const Features&, const Batch&, const TopGate&, Mask, cudaStream_t);
 template void launch_screen_canonical(const Features&, const Batch&, const ProjectGate&, Mask, cudaStream_t);
 template void launch_decide_tiles(const Features&, const Batch&, const EncodeGate&, Mask, const uint32_t*, float*, Failures*,
+                                  cudaStream_t);
+template void launch_decide_tiles(const Features&, const Batch&, const TopGate&, Mask, const uint32_t*, float*, Failures*,
                                   cudaStream_t);
 template void launch_decide_tiles(const Features&, const Batch&, const ProjectGate&, Mask, const uint32_t*, float*, Failures*,
                                   cudaStream_t);

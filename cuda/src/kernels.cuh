@@ -84,7 +84,7 @@ void launch_place(const uint32_t* offsets, int64_t features, const Candidates& c
 // row_offsets[first_row + 1 .. first_row + rows] from row_counts and row_offsets[first_row].
 void launch_row_offsets(const uint32_t* row_counts, int rows, int64_t first_row, int64_t* row_offsets, cudaStream_t stream);
 
-// ---- select.cu: the k largest |value| of each row of a CSR, or per sign the k largest of each; ties to the lower index
+// ---- select.cu: the k first of each row of a CSR; ties to the lower index, zeros never
 
 struct Csr {
   const int64_t* row_offsets;
@@ -92,15 +92,23 @@ struct Csr {
   const float* values;
 };
 
-// The k-th largest on each side, 0 where there are fewer. Not per sign, both sides are the same.
-void launch_cuts(const Csr& csr, int rows, int64_t k, bool per_sign, float* positive_cut, float* negative_cut, cudaStream_t stream);
+enum class Order {
+  kSize,     // the largest |value|
+  kPerSign,  // the most positive, and as many most negative ones
+  kSigned    // the largest value
+};
+
+// The cuts that let everything pass.
+void launch_no_cuts(int rows, Order order, Cuts cuts, cudaStream_t stream);
+
+// The k-th on each side; where there are fewer, the cut that lets everything pass.
+void launch_cuts(const Csr& csr, int rows, int64_t k, Order order, Cuts cuts, cudaStream_t stream);
 
 // row_counts[r]: how many of row r are kept under these cuts.
-void launch_count_kept(const Csr& csr, int rows, int64_t k, bool per_sign, const float* positive_cut, const float* negative_cut,
-                       uint32_t* row_counts, cudaStream_t stream);
+void launch_count_kept(const Csr& csr, int rows, int64_t k, Order order, Cuts cuts, uint32_t* row_counts, cudaStream_t stream);
 
-void launch_keep(const Csr& csr, int rows, int64_t first_row, int64_t k, bool per_sign, const float* positive_cut,
-                 const float* negative_cut, const int64_t* row_offsets, int32_t* indices, float* values, cudaStream_t stream);
+void launch_keep(const Csr& csr, int rows, int64_t first_row, int64_t k, Order order, Cuts cuts, const int64_t* row_offsets,
+                 int32_t* indices, float* values, cudaStream_t stream);
 
 // ---- decode.cu
 
