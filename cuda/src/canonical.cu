@@ -71,7 +71,7 @@ struct ProductSink {
   __device__ uint32_t begin(int64_t, int, bool) { return 0xffffffffu; }
   __device__ void take(float product, int64_t j, int row) {
     if ((threadIdx.x & 3) != 0) return;
-    if (!isfinite(product)) report_overflow(failures, first_row + row, j);
+    if (failures != nullptr && !isfinite(product)) report_overflow(failures, first_row + row, j);
     p[row * stride + j] = product;
   }
   __device__ void end(int64_t, int) {}

@@ -215,6 +215,7 @@ constexpr int kMaskRows = 256;  // rows a mask is a multiple of
 // Where the first failure of a call is; all ones for none. Minima, so that the same one is reported whatever the order.
 struct Failures {
   unsigned long long input;    // row << 24 | column of a value that is not finite
+  unsigned long long scale;    // row whose scale overflows
   unsigned long long product;  // row << 31 | feature of a product that overflows
 };
 

@@ -6,6 +6,11 @@ namespace sae::cuda {
 
 // ---- prepare.cu
 
+// What encode does to rows [rows, pitch] of d elements first: normalized of the same shape, with what was taken out of each row.
+// A row that is not finite becomes 0 and is reported, as is one whose scale overflows float32.
+void launch_normalize(const float* x, int64_t pitch, int rows, int64_t first_row, int64_t d, sae_normalization how,
+                      float* normalized, float* scale, float* shift, Failures* failures, cudaStream_t stream);
+
 // bounds[r] and, unless null, quantised[r, :] of each row. d: the length of a row without its padding.
 void launch_prepare_rows(const float* x, int64_t pitch, int rows, int64_t first_row, double largest_feature_norm, int64_t d,
                          double bound_scale, uint16_t* quantised, RowBound* bounds, Failures* failures, cudaStream_t stream);
@@ -28,7 +33,7 @@ template <typename Gate>
 void launch_decide_tiles(const Features& features, const Batch& batch, const Gate& gate, Mask mask, const uint32_t* offsets,
                          float* values, Failures* failures, cudaStream_t stream);
 
-// p[r * stride + j] of all features and rows, without a gate.
+// p[r * stride + j] of all features and rows, without a gate. failures: null where an overflow is none.
 void launch_products(const Features& features, const Batch& batch, float* p, int64_t stride, Failures* failures,
                      cudaStream_t stream);
 
@@ -112,8 +117,16 @@ void launch_keep(const Csr& csr, int rows, int64_t first_row, int64_t k, Order o
 
 // ---- decode.cu
 
-// x_hat[r * d + i] = sum_k values[k] w_dec[indices[k], i], k ascending by fma from +0, then + bias[i] unless bias is null.
-void launch_decode(const Csr& csr, int64_t first_row, int64_t rows, const float* w_dec, int64_t pitch, int64_t d, const float* bias,
-                   float* x_hat, cudaStream_t stream);
+// What comes to the sum, in this order.
+struct DecodeEnd {
+  const float* bias;   // [d], or null
+  bool skip;           // x_hat holds what is added next
+  const float* scale;  // of the codes' rows: the sum is multiplied by it, or null
+  const float* shift;  // of the codes' rows, by one fma with the scale, or null
+};
+
+// x_hat[r * d + i] = sum_k values[k] w_dec[indices[k], i], k ascending by fma from +0, and the end.
+void launch_decode(const Csr& csr, int64_t first_row, int64_t rows, const float* w_dec, int64_t pitch, int64_t d,
+                   const DecodeEnd& end, float* x_hat, cudaStream_t stream);
 
 }  // namespace sae::cuda

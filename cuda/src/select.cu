@@ -115,7 +115,8 @@ __device__ Quota quota_of(const Csr& csr, int64_t row, int64_t k, Order order, f
   __syncthreads();
   for (int64_t e = csr.row_offsets[row] + threadIdx.x; e < csr.row_offsets[row + 1]; e += kThreads) {
     const float value = csr.values[e];
-    if (is_beyond(value, positive_cut, negative_cut)) atomicAdd(order == Order::kPerSign && value < 0 ? &beyond_negative : &beyond_positive, 1ull);
+    const bool counts_negative = order == Order::kPerSign && value < 0;
+    if (is_beyond(value, positive_cut, negative_cut)) atomicAdd(counts_negative ? &beyond_negative : &beyond_positive, 1ull);
   }
   __syncthreads();
   const Quota quota = {k - static_cast<int64_t>(beyond_positive), k - static_cast<int64_t>(beyond_negative)};
