@@ -232,7 +232,7 @@ Engine::Engine(int device, const sae_weights& weights, int threads, const char* 
   const bool quantised = screen_ != Screen::kCanonical;
   upload(encoder_, weights.w_enc, d_sae_, weights.d_in, quantised, "w_enc of feature", workspace);
   upload(decoder_, weights.w_dec, d_sae_, weights.d_out, quantised, "w_dec of feature", workspace);
-  if (weights.w_skip != nullptr) upload(skip_, weights.w_skip, weights.d_out, weights.d_in, false, "w_skip of row", workspace);
+  if (weights.w_skip != nullptr) upload(skip_, weights.w_skip, weights.d_out, weights.d_in, false, "w_skip of output", workspace);
   decoder_norm_.reserve(d_sae_, "decoder norms");
   decoder_above_.reserve(d_sae_, "decoder norms");
   launch_norms(decoder_.rows.data(), decoder_.pitch, d_sae_, decoder_norm_.data(), decoder_above_.data(), workspace.stream);
@@ -444,7 +444,7 @@ int64_t Engine::compact_chunk(const Features& features, const Batch& batch, cons
 
 void Engine::check_failures(const Failures& failures, const float* x, int64_t d, const char* name) const {
   if (failures.scale < static_cast<unsigned long long>(std::min(row_of_product(failures), row_of_input(failures)))) {
-    fail(SAE_INVALID_ARGUMENT, "the scale of row %llu overflows float32", failures.scale);
+    fail(SAE_INVALID_ARGUMENT, "the standard deviation of row %llu of %s overflows float32", failures.scale, name);
   }
   if (failures.product != ~0ull && (failures.input == ~0ull || row_of_product(failures) < row_of_input(failures))) {
     fail(SAE_INVALID_ARGUMENT, "the product of row %lld with feature %lld overflows float32",

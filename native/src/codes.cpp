@@ -37,8 +37,8 @@ void sae_codes::hold_on_device(int64_t n, int64_t nnz, bool normalized) {
 void sae_codes::download() const {
   row_offsets_.reserve(rows_ + 1);
   reserve_nnz(device_nnz_);
-  scale_.reserve(normalized_rows_);
-  shift_.reserve(normalized_rows_);
+  scale_.reserve(normalized_rows_ + 1);
+  shift_.reserve(normalized_rows_ + 1);
   device_->download(row_offsets_.data(), indices_.data(), values_.data(), normalized_ ? scale_.data() : nullptr,
                     normalized_ ? shift_.data() : nullptr);
   on_host_ = true;

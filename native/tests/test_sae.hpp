@@ -12,7 +12,7 @@ namespace test {
 struct Sae {
   Sae(int64_t d_in, int64_t d_out, int64_t d_sae)
       : d_in(d_in), d_out(d_out), d_sae(d_sae), w_enc(d_sae * d_in), w_dec(d_sae * d_out), b_dec(d_out), threshold(d_sae),
-        scale(d_sae), offset(d_sae) {
+        scale(d_sae), offset(d_sae), w_skip(d_out * d_in) {
     Random random;
     for (int64_t i = 0; i < w_enc.size(); ++i) w_enc[i] = random.normal();
     for (int64_t i = 0; i < w_dec.size(); ++i) w_dec[i] = random.normal();
@@ -22,11 +22,12 @@ struct Sae {
       scale[j] = 0.5f + random.uniform();
       offset[j] = random.normal();
     }
+    for (int64_t i = 0; i < w_skip.size(); ++i) w_skip[i] = random.normal();
   }
 
   sae_weights weights() const {
-    return {d_in, d_out, d_sae, w_enc.data(), w_dec.data(), b_dec.data(), nullptr, threshold.data(), scale.data(), offset.data(),
-            SAE_SELECT_GATE, 0, SAE_NORMALIZE_NONE};
+    return {d_in, d_out, d_sae, w_enc.data(), w_dec.data(), b_dec.data(), has_skip ? w_skip.data() : nullptr, threshold.data(), scale.data(), offset.data(),
+            selection, k, normalization};
   }
 
   sae_model* open(int threads, const char* screen = nullptr, const char* kernel = nullptr) {
@@ -38,7 +39,12 @@ struct Sae {
   }
 
   int64_t d_in, d_out, d_sae;
-  Guarded<float> w_enc, w_dec, b_dec, threshold, scale, offset;
+  Guarded<float> w_enc, w_dec, b_dec, threshold, scale, offset, w_skip;
+  // Plain unless a test says otherwise.
+  sae_selection selection = SAE_SELECT_GATE;
+  int64_t k = 0;
+  sae_normalization normalization = SAE_NORMALIZE_NONE;
+  bool has_skip = false;
 };
 
 inline std::string same_codes(const sae_codes* a, const sae_codes* b) {
@@ -50,6 +56,11 @@ inline std::string same_codes(const sae_codes* a, const sae_codes* b) {
   for (int64_t k = 0; k < a->nnz(); ++k) {
     if (a->indices()[k] != b->indices()[k]) return "indices differ at " + std::to_string(k);
     if (bits(a->values()[k]) != bits(b->values()[k])) return "values differ at " + std::to_string(k);
+  }
+  if (a->normalized() != b->normalized()) return "only one carries scale and shift";
+  for (int64_t row = 0; a->normalized() && row < a->rows(); ++row) {
+    if (bits(a->scale()[row]) != bits(b->scale()[row])) return "scale differs in row " + std::to_string(row);
+    if (bits(a->shift()[row]) != bits(b->shift()[row])) return "shift differs in row " + std::to_string(row);
   }
   return "";
 }
