@@ -1,6 +1,6 @@
-// Decode: x_hat[r, i] = sum_k f_k w_dec[j_k, i], k ascending, and what comes to it. A block takes 512 columns of a row, a thread four of them;
-// it reads kAhead decoder rows by 16-byte loads before the first is used, so that many are in flight. No atomics: one thread owns an
-// element from +0 to the end.
+// Decode: x_hat[r, i] = sum_k f_k w_dec[j_k, i], k ascending, and what comes to it. A block takes 512 columns of a row, a thread four
+// of them; it reads kAhead decoder rows by 16-byte loads before the first is used, so that many are in flight. No atomics: one thread
+// owns an element from +0 to the end.
 #include "kernels.cuh"
 
 namespace sae::cuda {
