@@ -70,16 +70,18 @@ const sae_cuda_backend kTable = {
     [](const sae_cuda_engine* engine, const sae_cuda_codes* codes) -> int32_t { return engine->device() == codes->device; },
     [](const sae_cuda_codes* codes) { return codes->nnz; },
     [](sae_cuda_engine* engine, sae_cuda_codes* codes, int64_t n, const int64_t* row_offsets, const int32_t* indices,
-       const float* values) { return guarded([&] { engine->upload(*codes, n, row_offsets, indices, values); }); },
-    [](const sae_cuda_codes* codes, int64_t* row_offsets, int32_t* indices, float* values) {
-      return guarded([&] { codes->download(row_offsets, indices, values); });
+       const float* values, const float* scale, const float* shift) {
+      return guarded([&] { engine->upload(*codes, n, row_offsets, indices, values, scale, shift); });
+    },
+    [](const sae_cuda_codes* codes, int64_t* row_offsets, int32_t* indices, float* values, float* scale, float* shift) {
+      return guarded([&] { codes->download(row_offsets, indices, values, scale, shift); });
     },
 
     [](sae_cuda_engine* engine, const float* x, int64_t n, sae_cuda_codes* codes) {
       return guarded([&] { engine->encode(x, n, *codes); });
     },
-    [](sae_cuda_engine* engine, const sae_cuda_codes* codes, int32_t direction, float* x_hat) {
-      return guarded([&] { engine->decode(*codes, direction != 0, x_hat); });
+    [](sae_cuda_engine* engine, const sae_cuda_codes* codes, const float* x, int32_t direction, float* x_hat) {
+      return guarded([&] { engine->decode(*codes, x, direction != 0, x_hat); });
     },
     [](sae_cuda_engine* engine, const float* v, int64_t n, sae_readout readout, int32_t unit, float* coefficients) {
       return guarded([&] { engine->project_dense(v, n, readout, unit != 0, coefficients); });

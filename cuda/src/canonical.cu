@@ -71,7 +71,7 @@ struct ProductSink {
   __device__ uint32_t begin(int64_t, int, bool) { return 0xffffffffu; }
   __device__ void take(float product, int64_t j, int row) {
     if ((threadIdx.x & 3) != 0) return;
-    if (!isfinite(product)) report_overflow(failures, first_row + row, j);
+    if (failures != nullptr && !isfinite(product)) report_overflow(failures, first_row + row, j);
     p[row * stride + j] = product;
   }
   __device__ void end(int64_t, int) {}
@@ -148,8 +148,11 @@ void launch_products(const Features& features, const Batch& batch, float* p, int
 }
 
 template void launch_screen_canonical(const Features&, const Batch&, const EncodeGate&, Mask, cudaStream_t);
+template void launch_screen_canonical(const Features&, const Batch&, const TopGate&, Mask, cudaStream_t);
 template void launch_screen_canonical(const Features&, const Batch&, const ProjectGate&, Mask, cudaStream_t);
 template void launch_decide_tiles(const Features&, const Batch&, const EncodeGate&, Mask, const uint32_t*, float*, Failures*,
+                                  cudaStream_t);
+template void launch_decide_tiles(const Features&, const Batch&, const TopGate&, Mask, const uint32_t*, float*, Failures*,
                                   cudaStream_t);
 template void launch_decide_tiles(const Features&, const Batch&, const ProjectGate&, Mask, const uint32_t*, float*, Failures*,
                                   cudaStream_t);

@@ -58,6 +58,7 @@ void launch_decide(const Features& features, const Batch& batch, const Gate& gat
 }
 
 template void launch_decide(const Features&, const Batch&, const EncodeGate&, const Candidates&, Failures*, cudaStream_t);
+template void launch_decide(const Features&, const Batch&, const TopGate&, const Candidates&, Failures*, cudaStream_t);
 template void launch_decide(const Features&, const Batch&, const ProjectGate&, const Candidates&, Failures*, cudaStream_t);
 
 void launch_divide(float* coefficients, int64_t rows, int64_t d_sae, const float* norm, cudaStream_t stream) {

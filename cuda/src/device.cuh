@@ -143,20 +143,45 @@ struct EncodeGate {
   __device__ __forceinline__ bool may_be_active(float s, float b, int64_t j, int) const { return !(s + b < cut[j]); }
 };
 
+// What a value of each row must reach on its side, [rows]: v >= positive or -v >= negative. By size both are the same.
+struct Cuts {
+  float *positive, *negative;
+};
+
+// The k largest v, where they reach the row's cut: of v > 0 the cut is not below 0, and the size of v is v.
+struct TopGate {
+  const float *threshold, *scale, *offset;
+  const float* cut;  // [d_sae] what p must exceed at least, rounded down by one
+  bool by_size;
+  Cuts cuts;
+
+  __device__ __forceinline__ float value(float p, int64_t j, int r) const {
+    if (!(p > threshold[j])) return 0;
+    const float v = fmaf(scale[j], p, offset[j]);
+    return (by_size ? fabsf(v) : v) >= cuts.positive[r] ? v : 0;
+  }
+  // Scales are positive, and rounding is monotone: bounds of p become bounds of v without a slack of their own.
+  __device__ __forceinline__ bool may_be_active(float s, float b, int64_t j, int r) const {
+    if (s + b < cut[j]) return false;
+    const float c = cuts.positive[r];
+    return !(fmaf(scale[j], s + b, offset[j]) < c) || (by_size && !(-fmaf(scale[j], s - b, offset[j]) < c));
+  }
+};
+
 // The coefficient, where it reaches the row's cut on its side.
 struct ProjectGate {
   const float* norm;   // [d_sae] ||d_j||, or null for no division
   const float* above;  // [d_sae] a little more than 1 / ||d_j||, so that products with it bound the quotient; null as norm
-  const float *positive_cut, *negative_cut;  // [rows]
+  Cuts cuts;
 
   __device__ __forceinline__ float value(float p, int64_t j, int r) const {
     float v = p;
     if (norm != nullptr) v = norm[j] > 0 ? p / norm[j] : 0;
-    return v >= positive_cut[r] || -v >= negative_cut[r] ? v : 0;
+    return v >= cuts.positive[r] || -v >= cuts.negative[r] ? v : 0;
   }
   __device__ __forceinline__ bool may_be_active(float s, float b, int64_t j, int r) const {
     const float factor = above == nullptr ? 1.0f : above[j];
-    return !((s + b) * factor < positive_cut[r]) || !((b - s) * factor < negative_cut[r]);
+    return !((s + b) * factor < cuts.positive[r]) || !((b - s) * factor < cuts.negative[r]);
   }
 };
 
@@ -190,6 +215,7 @@ constexpr int kMaskRows = 256;  // rows a mask is a multiple of
 // Where the first failure of a call is; all ones for none. Minima, so that the same one is reported whatever the order.
 struct Failures {
   unsigned long long input;    // row << 24 | column of a value that is not finite
+  unsigned long long scale;    // row whose scale overflows
   unsigned long long product;  // row << 31 | feature of a product that overflows
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "workspace.hpp"
 
@@ -67,11 +68,14 @@ void to_device(DeviceArray<T>& array, const T* from, int64_t count, const char* 
 
 // ---- codes
 
-void Codes::start(int64_t rows, cudaStream_t stream) {
+void Codes::start(int64_t rows, cudaStream_t stream, bool normalized) {
   n = 0;
   nnz = 0;
   row_offsets.reserve(rows + 1, "row offsets");
   check(cudaMemsetAsync(row_offsets.data(), 0, sizeof(int64_t), stream), "row offsets");
+  if (!normalized) return;
+  scale.reserve(rows, "scales of rows");
+  shift.reserve(rows, "shifts of rows");
 }
 
 void Codes::reserve(int64_t count, int64_t keep, cudaStream_t stream) {
@@ -91,13 +95,17 @@ void Codes::reserve(int64_t count, int64_t keep, cudaStream_t stream) {
   values.swap(more_values);
 }
 
-void Codes::download(int64_t* to_row_offsets, int32_t* to_indices, float* to_values) const {
+void Codes::download(int64_t* to_row_offsets, int32_t* to_indices, float* to_values, float* to_scale, float* to_shift) const {
   check(cudaSetDevice(device), "choosing the device");
   const Stream stream;
   check(cudaMemcpyAsync(to_row_offsets, row_offsets.data(), (n + 1) * sizeof(int64_t), cudaMemcpyDeviceToHost, stream), "codes");
   if (nnz > 0) {
     check(cudaMemcpyAsync(to_indices, indices.data(), nnz * sizeof(int32_t), cudaMemcpyDeviceToHost, stream), "codes");
     check(cudaMemcpyAsync(to_values, values.data(), nnz * sizeof(float), cudaMemcpyDeviceToHost, stream), "codes");
+  }
+  if (to_scale != nullptr && n > 0) {
+    check(cudaMemcpyAsync(to_scale, scale.data(), n * sizeof(float), cudaMemcpyDeviceToHost, stream), "codes");
+    check(cudaMemcpyAsync(to_shift, shift.data(), n * sizeof(float), cudaMemcpyDeviceToHost, stream), "codes");
   }
   stream.wait();
 }
@@ -190,7 +198,8 @@ class Engine::Source {
 
 Engine::Engine(int device, const sae_weights& weights, int threads, const char* screen, cudaStream_t callers_stream,
                bool probing)
-    : device_(device), d_sae_(weights.d_sae), callers_stream_(callers_stream), pool_(threads) {
+    : device_(device), d_sae_(weights.d_sae), selection_(weights.selection), k_(weights.k), normalization_(weights.normalization),
+      callers_stream_(callers_stream), pool_(threads) {
   const std::string reason = device_reason(device);
   if (!reason.empty()) fail(SAE_UNAVAILABLE, "CUDA device %d: %s", device, reason.c_str());
   if (d_sae_ > kMostFeatures) {
@@ -213,11 +222,17 @@ Engine::Engine(int device, const sae_weights& weights, int threads, const char* 
   check(cudaSetDevice(device), "choosing the device");
   require_memory(weights);
   std::vector<float> cuts(static_cast<size_t>(d_sae_));  // before the lease, which waits for its copy even if a later call fails
-  for (int64_t j = 0; j < d_sae_; ++j) cuts[j] = cut(weights.threshold[j], weights.scale[j], weights.offset[j]);
+  const bool keeps_negative = selection_ == SAE_SELECT_TOP_SIGNED || selection_ == SAE_SELECT_TOP_ABS;
+  for (int64_t j = 0; j < d_sae_; ++j) {
+    cuts[j] = keeps_negative ? std::nextafter(weights.threshold[j], -INFINITY)
+                             : cut(weights.threshold[j], weights.scale[j], weights.offset[j]);
+  }
   Lease lease(*this);
   Workspace& workspace = *lease;
-  upload(encoder_, weights.w_enc, weights.d_in, "w_enc", workspace);
-  upload(decoder_, weights.w_dec, weights.d_out, "w_dec", workspace);
+  const bool quantised = screen_ != Screen::kCanonical;
+  upload(encoder_, weights.w_enc, d_sae_, weights.d_in, quantised, "w_enc of feature", workspace);
+  upload(decoder_, weights.w_dec, d_sae_, weights.d_out, quantised, "w_dec of feature", workspace);
+  if (weights.w_skip != nullptr) upload(skip_, weights.w_skip, weights.d_out, weights.d_in, false, "w_skip of output", workspace);
   decoder_norm_.reserve(d_sae_, "decoder norms");
   decoder_above_.reserve(d_sae_, "decoder norms");
   launch_norms(decoder_.rows.data(), decoder_.pitch, d_sae_, decoder_norm_.data(), decoder_above_.data(), workspace.stream);
@@ -239,7 +254,8 @@ void Engine::require_memory(const sae_weights& weights) const {
   const double per_weight = quantised ? sizeof(float) + sizeof(uint16_t) : sizeof(float);
   const double pitches = static_cast<double>(round_up(weights.d_in, kSlice) + round_up(weights.d_out, kSlice));
   const double per_feature = pitches * per_weight + 8 * sizeof(float) + 2 * sizeof(FeatureBound);
-  const double needed = per_feature * static_cast<double>(d_sae_) +
+  const double per_output = weights.w_skip == nullptr ? 0 : round_up(weights.d_in, kSlice) * sizeof(float) + sizeof(FeatureBound);
+  const double needed = per_feature * static_cast<double>(d_sae_) + per_output * static_cast<double>(weights.d_out) +
                         static_cast<double>(kMaskRows) * static_cast<double>(d_sae_) / 8 + 64.0 * (1 << 20);
   size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "asking for free memory");
@@ -248,19 +264,21 @@ void Engine::require_memory(const sae_weights& weights) const {
   }
 }
 
-void Engine::upload(Dictionary& dictionary, const float* rows, int64_t d, const char* name, Workspace& workspace) {
+void Engine::upload(Dictionary& dictionary, const float* rows, int64_t count, int64_t d, bool quantised, const char* name,
+                    Workspace& workspace) {
+  dictionary.count = count;
   dictionary.d = d;
   dictionary.pitch = round_up(d, kSlice);
-  const int64_t count = d_sae_ * dictionary.pitch;
-  float* to = dictionary.rows.reserve(count, name);
+  const int64_t floats = count * dictionary.pitch;
+  float* to = dictionary.rows.reserve(floats, "weights");
   const cudaStream_t stream = workspace.stream;
-  if (d != dictionary.pitch) check(cudaMemsetAsync(to, 0, static_cast<size_t>(count) * sizeof(float), stream), name);
-  workspace.staging.upload(to, dictionary.pitch, rows, d, d_sae_, place_of(rows), stream);
-  if (screen_ != Screen::kCanonical) dictionary.quantised.reserve(count, "bf16 weights");
-  dictionary.bounds.reserve(d_sae_, "norms");
+  if (d != dictionary.pitch) check(cudaMemsetAsync(to, 0, static_cast<size_t>(floats) * sizeof(float), stream), "weights");
+  workspace.staging.upload(to, dictionary.pitch, rows, d, count, place_of(rows), stream);
+  if (quantised) dictionary.quantised.reserve(floats, "bf16 weights");
+  dictionary.bounds.reserve(count, "norms");
   Status* status = workspace.status.data();
   check(cudaMemsetAsync(&status->largest_norm, 0, sizeof(status->largest_norm), stream), "norms");
-  launch_prepare_features(to, dictionary.pitch, d_sae_, dictionary.quantised.data(), dictionary.bounds.data(),
+  launch_prepare_features(to, dictionary.pitch, count, dictionary.quantised.data(), dictionary.bounds.data(),
                           &status->largest_norm, &status->failures, stream);
   check(cudaMemcpyAsync(workspace.host.data(), status, sizeof(Status), cudaMemcpyDeviceToHost, stream), "norms");
   workspace.stream.wait();
@@ -269,13 +287,13 @@ void Engine::upload(Dictionary& dictionary, const float* rows, int64_t d, const 
   if (failed.input != ~0ull) {
     const int64_t j = row_of_input(failed), i = static_cast<int64_t>(failed.input & 0xffffff);
     const float value = rows[j * d + i];
-    fail(SAE_INVALID_ARGUMENT, "%s of feature %lld must be finite, got %g at %lld", name, static_cast<long long>(j), value,
+    fail(SAE_INVALID_ARGUMENT, "%s %lld must be finite, got %g at %lld", name, static_cast<long long>(j), value,
          static_cast<long long>(i));
   }
 }
 
 Features Engine::features(const Dictionary& dictionary) const {
-  return {dictionary.rows.data(), dictionary.quantised.data(), dictionary.bounds.data(), dictionary.pitch, d_sae_};
+  return {dictionary.rows.data(), dictionary.quantised.data(), dictionary.bounds.data(), dictionary.pitch, dictionary.count};
 }
 
 // ---- encode
@@ -302,16 +320,35 @@ Batch Engine::prepare(const Dictionary& dictionary, const float* x, int64_t firs
   return {x, quantised, bounds, dictionary.pitch, rows, first_row};
 }
 
+// Brings a chunk's rows into what the model was trained on, elsewhere: x may be the caller's. What it took out goes to the codes.
+const float* Engine::normalize(const float* x, int64_t first_row, int rows, Codes& codes, Workspace& workspace) const {
+  float* normalized = workspace.normalized.reserve(rows * encoder_.pitch, "normalised rows");
+  launch_normalize(x, encoder_.pitch, rows, first_row, encoder_.d, normalization_, normalized, codes.scale.data() + first_row,
+                   codes.shift.data() + first_row, &workspace.status.data()->failures, workspace.stream);
+  return normalized;
+}
+
 void Engine::encode(const float* x, int64_t n, Codes& codes) {
+  const bool normalizes = normalization_ != SAE_NORMALIZE_NONE;
+  if (selection_ != SAE_SELECT_GATE) {
+    const bool by_size = selection_ == SAE_SELECT_TOP_ABS;
+    const TopGate gate = {threshold_.data(), scale_.data(), offset_.data(), cut_.data(), by_size, {}};
+    // Where all values are positive, their size is as good as themselves.
+    const Order order = selection_ == SAE_SELECT_TOP_SIGNED ? Order::kSigned : Order::kSize;
+    return top(encoder_, x, n, "x", normalizes, gate, order, k_, codes);
+  }
   Lease lease(*this);
   Workspace& workspace = *lease;
-  codes.start(n, workspace.stream);
+  codes.start(n, workspace.stream, normalizes);
   const EncodeGate gate = {threshold_.data(), scale_.data(), offset_.data(), cut_.data()};
   const Screen screen = choose_screen(n);
   const int64_t part = chunk_rows(n);
   Source source(x, n, part, encoder_, workspace);
   for (int64_t chunk = 0, row = 0; row < n; ++chunk, row += part) {
-    const Batch batch = prepare(encoder_, source.take(chunk), row, source.rows(chunk), screen, workspace);
+    const int rows = source.rows(chunk);
+    const float* taken = source.take(chunk);
+    if (normalizes) taken = normalize(taken, row, rows, codes, workspace);
+    const Batch batch = prepare(encoder_, taken, row, rows, screen, workspace);
     screen_chunk(features(encoder_), batch, gate, screen, workspace);
     source.feed(chunk + 1);
     compact_chunk(features(encoder_), batch, gate, row, codes, codes.row_offsets.data() + row, workspace);
@@ -406,6 +443,9 @@ int64_t Engine::compact_chunk(const Features& features, const Batch& batch, cons
 }
 
 void Engine::check_failures(const Failures& failures, const float* x, int64_t d, const char* name) const {
+  if (failures.scale < static_cast<unsigned long long>(std::min(row_of_product(failures), row_of_input(failures)))) {
+    fail(SAE_INVALID_ARGUMENT, "the standard deviation of row %llu of %s overflows float32", failures.scale, name);
+  }
   if (failures.product != ~0ull && (failures.input == ~0ull || row_of_product(failures) < row_of_input(failures))) {
     fail(SAE_INVALID_ARGUMENT, "the product of row %lld with feature %lld overflows float32",
          static_cast<long long>(row_of_product(failures)), static_cast<long long>(failures.product & 0x7fffffff));
@@ -424,21 +464,40 @@ void Engine::check_failures(const Failures& failures, const float* x, int64_t d,
        static_cast<long long>(column));
 }
 
+// The same after all work so far, of rows that a dictionary's were multiplied with.
+void Engine::wait_and_check(const float* x, const Dictionary& dictionary, const char* name, Workspace& workspace) const {
+  check(cudaMemcpyAsync(workspace.host.data(), workspace.status.data(), sizeof(Status), cudaMemcpyDeviceToHost, workspace.stream),
+        "reading the status");
+  workspace.stream.wait();
+  check_failures(workspace.host->failures, x, dictionary.d, name);
+}
+
 // ---- decode
 
-void Engine::decode(const Codes& codes, bool direction, float* x_hat) {
+void Engine::decode(const Codes& codes, const float* x, bool direction, float* x_hat) {
   Lease lease(*this);
   Workspace& workspace = *lease;
   const int64_t d = decoder_.d;
   const Place place = place_of(x_hat);
-  const float* bias = direction ? nullptr : b_dec_.data();
-  const int64_t part = place == Place::kDevice ? std::max<int64_t>(codes.n, 1) : even_part(codes.n, most_rows);
-  for (int64_t row = 0; row < codes.n; row += part) {
+  const bool skips = skip_.count > 0, normalizes = normalization_ != SAE_NORMALIZE_NONE;
+  const DecodeEnd end = {direction ? nullptr : b_dec_.data(), skips, normalizes ? codes.scale.data() : nullptr,
+                         normalizes && !direction ? codes.shift.data() : nullptr};
+  const int64_t part = place == Place::kDevice && !skips ? std::max<int64_t>(codes.n, 1) : even_part(codes.n, most_rows);
+  std::optional<Source> source;
+  if (skips) source.emplace(x, codes.n, part, skip_, workspace);
+  for (int64_t chunk = 0, row = 0; row < codes.n; ++chunk, row += part) {
     const int64_t rows = std::min(part, codes.n - row);
-    float* out = place == Place::kDevice ? x_hat : workspace.out.reserve(part * d, "decoded rows");
-    launch_decode(codes.csr(), row, rows, decoder_.rows.data(), decoder_.pitch, d, bias, out, workspace.stream);
+    float* out = place == Place::kDevice ? x_hat + row * d : workspace.out.reserve(part * d, "decoded rows");
+    if (skips) {
+      const Batch batch = prepare(skip_, source->take(chunk), row, source->rows(chunk), Screen::kCanonical, workspace);
+      launch_products(features(skip_), batch, out, d, nullptr, workspace.stream);
+      source->release(chunk);
+      source->feed(chunk + 1);
+    }
+    launch_decode(codes.csr(), row, rows, decoder_.rows.data(), decoder_.pitch, d, end, out, workspace.stream);
     if (place != Place::kDevice) workspace.staging.download(x_hat + row * d, out, rows * d, place, workspace.stream);
   }
+  if (skips) wait_and_check(x, skip_, "x", workspace);
   workspace.staging.finish();
   workspace.stream.wait();
   lease.done();
@@ -475,38 +534,42 @@ void Engine::project_dense(const float* v, int64_t n, sae_readout readout, bool 
       workspace.staging.download(coefficients + row * d_sae_, out, batch.rows * d_sae_, place, workspace.stream);
     }
   }
-  check(cudaMemcpyAsync(workspace.host.data(), workspace.status.data(), sizeof(Status), cudaMemcpyDeviceToHost, workspace.stream),
-        "reading the status");
-  workspace.stream.wait();
-  check_failures(workspace.host->failures, v, dictionary.d, "v");
+  wait_and_check(v, dictionary, "v", workspace);
   workspace.staging.finish();
   lease.done();
 }
 
+void Engine::project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign, Codes& codes) {
+  const ProjectGate gate = {unit ? decoder_norm_.data() : nullptr, unit ? decoder_above_.data() : nullptr, {}};
+  top(readout == SAE_READOUT_DECODER ? decoder_ : encoder_, v, n, "v", false, gate, per_sign ? Order::kPerSign : Order::kSize,
+      std::min(k, d_sae_), codes);
+}
+
+// ---- the k best, of encode and of project
+
 // Two passes over each chunk. The k-th best of a subset of the features is a lower bound of the k-th best of all: the first pass finds
 // it for each row, the second is an encode whose gate is that cut, and the k best are selected from what it leaves.
-void Engine::project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign, Codes& codes) {
+template <typename Gate>
+void Engine::top(const Dictionary& dictionary, const float* x, int64_t n, const char* name, bool normalizes, Gate gate, Order order,
+                 int64_t k, Codes& codes) {
   Lease lease(*this);
   Workspace& workspace = *lease;
   const cudaStream_t stream = workspace.stream;
-  const Dictionary& dictionary = readout == SAE_READOUT_DECODER ? decoder_ : encoder_;
   const Features all = features(dictionary);
-  k = std::min(k, d_sae_);
   // As many more candidates come through as the subset is smaller: this size makes both passes decide about as much.
   Features subset = all;
   subset.count = round_up(std::max<int64_t>(1024, static_cast<int64_t>(std::sqrt(4.0 * k * d_sae_))), kSegmentFeatures);
   const bool worthwhile = 2 * subset.count <= d_sae_ && 2 * k <= subset.count;
   const Screen screen = choose_screen(n);
   const int64_t part = chunk_rows(n);
-  codes.start(n, stream);
-  Source source(v, n, part, dictionary, workspace);
+  codes.start(n, stream, normalizes);
+  Source source(x, n, part, dictionary, workspace);
+  gate.cuts = {workspace.positive_cut.reserve(part, "cuts"), workspace.negative_cut.reserve(part, "cuts")};
   for (int64_t chunk = 0, row = 0; row < n; ++chunk, row += part) {
-    const Batch batch = prepare(dictionary, source.take(chunk), row, source.rows(chunk), screen, workspace);
-    float* positive = workspace.positive_cut.reserve(part, "cuts");
-    float* negative = workspace.negative_cut.reserve(part, "cuts");
-    const ProjectGate gate = {unit ? decoder_norm_.data() : nullptr, unit ? decoder_above_.data() : nullptr, positive, negative};
-    check(cudaMemsetAsync(positive, 0, batch.rows * sizeof(float), stream), "cuts");
-    check(cudaMemsetAsync(negative, 0, batch.rows * sizeof(float), stream), "cuts");
+    const float* taken = source.take(chunk);
+    if (normalizes) taken = normalize(taken, row, source.rows(chunk), codes, workspace);
+    const Batch batch = prepare(dictionary, taken, row, source.rows(chunk), screen, workspace);
+    launch_no_cuts(batch.rows, order, gate.cuts, stream);
     const int64_t* nnz_before = codes.row_offsets.data() + row;
     Codes& stage = workspace.stage;
     stage.start(batch.rows, stream);
@@ -514,26 +577,26 @@ void Engine::project_top(const float* v, int64_t n, sae_readout readout, bool un
     if (worthwhile) {
       screen_chunk(subset, batch, gate, Screen::kCanonical, workspace);
       compact_chunk(subset, batch, gate, 0, stage, stage_before, workspace);
-      launch_cuts(stage.csr(), batch.rows, k, per_sign, positive, negative, stream);
-      check_failures(workspace.host->failures, v, dictionary.d, "v");
+      launch_cuts(stage.csr(), batch.rows, k, order, gate.cuts, stream);
+      check_failures(workspace.host->failures, x, dictionary.d, name);
     }
     screen_chunk(all, batch, gate, screen, workspace);
     source.feed(chunk + 1);
     const int64_t total = compact_chunk(all, batch, gate, 0, stage, stage_before, workspace);
     source.release(chunk);
-    check_failures(workspace.host->failures, v, dictionary.d, "v");
-    launch_cuts(stage.csr(), batch.rows, k, per_sign, positive, negative, stream);
-    launch_count_kept(stage.csr(), batch.rows, k, per_sign, positive, negative, workspace.row_counts.data(), stream);
+    check_failures(workspace.host->failures, x, dictionary.d, name);
+    launch_cuts(stage.csr(), batch.rows, k, order, gate.cuts, stream);
+    launch_count_kept(stage.csr(), batch.rows, k, order, gate.cuts, workspace.row_counts.data(), stream);
     launch_row_offsets(workspace.row_counts.data(), batch.rows, row, codes.row_offsets.data(), stream);
     check(cudaMemcpyAsync(workspace.host_nnz.data(), nnz_before, sizeof(int64_t), cudaMemcpyDeviceToHost, stream), "reading sizes");
     workspace.stream.wait();
     const int64_t before = *workspace.host_nnz.data();
-    codes.reserve(before + std::min(total, batch.rows * k * (per_sign ? 2 : 1)), before, stream);
-    launch_keep(stage.csr(), batch.rows, row, k, per_sign, positive, negative, codes.row_offsets.data(), codes.indices.data(),
+    codes.reserve(before + std::min(total, batch.rows * k * (order == Order::kPerSign ? 2 : 1)), before, stream);
+    launch_keep(stage.csr(), batch.rows, row, k, order, gate.cuts, codes.row_offsets.data(), codes.indices.data(),
                 codes.values.data(), stream);
   }
   finish(codes, n, lease);
-  check_failures(workspace.host->failures, v, dictionary.d, "v");
+  check_failures(workspace.host->failures, x, dictionary.d, name);
 }
 
 // ---- to and from the host
@@ -549,16 +612,22 @@ void Engine::to_host(const float* from, int64_t count, float* to) {
   lease.done();
 }
 
-void Engine::upload(Codes& codes, int64_t n, const int64_t* row_offsets, const int32_t* indices, const float* values) {
+void Engine::upload(Codes& codes, int64_t n, const int64_t* row_offsets, const int32_t* indices, const float* values,
+                    const float* scale, const float* shift) {
   Lease lease(*this);
   const cudaStream_t stream = (*lease).stream;
-  codes.start(n, stream);
+  const bool normalized = scale != nullptr;
+  codes.start(n, stream, normalized);
   const int64_t nnz = row_offsets[n];
   codes.reserve(nnz, 0, stream);
   check(cudaMemcpyAsync(codes.row_offsets.data(), row_offsets, (n + 1) * sizeof(int64_t), cudaMemcpyHostToDevice, stream), "codes");
   if (nnz > 0) {
     check(cudaMemcpyAsync(codes.indices.data(), indices, nnz * sizeof(int32_t), cudaMemcpyHostToDevice, stream), "codes");
     check(cudaMemcpyAsync(codes.values.data(), values, nnz * sizeof(float), cudaMemcpyHostToDevice, stream), "codes");
+  }
+  if (normalized && n > 0) {
+    check(cudaMemcpyAsync(codes.scale.data(), scale, n * sizeof(float), cudaMemcpyHostToDevice, stream), "codes");
+    check(cudaMemcpyAsync(codes.shift.data(), shift, n * sizeof(float), cudaMemcpyHostToDevice, stream), "codes");
   }
   (*lease).stream.wait();
   lease.done();

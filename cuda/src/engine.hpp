@@ -24,16 +24,16 @@ std::string device_reason(int device);
 // One line; "" if it can't serve.
 std::string describe_device(int device);
 
-// CSR on a device: rows, indices ascending within one, values.
+// CSR on a device: rows, indices ascending within one, values; of a model that normalises what it took out of each row.
 struct Codes {
   explicit Codes(int device) : device(device) {}
 
-  // No rows yet, room for n.
-  void start(int64_t n, cudaStream_t stream);
+  // No rows yet, room for n and, unless told otherwise, not for their scale and shift.
+  void start(int64_t n, cudaStream_t stream, bool normalized = false);
   // Room for count entries; the first `keep` stay.
   void reserve(int64_t count, int64_t keep, cudaStream_t stream);
-  // To host arrays of n + 1, nnz and nnz elements.
-  void download(int64_t* row_offsets, int32_t* indices, float* values) const;
+  // To host arrays of n + 1, nnz and nnz elements, and n each; scale and shift are null where none is.
+  void download(int64_t* row_offsets, int32_t* indices, float* values, float* scale, float* shift) const;
   Csr csr() const { return {row_offsets.data(), indices.data(), values.data()}; }
 
   const int device;
@@ -41,6 +41,7 @@ struct Codes {
   DeviceArray<int64_t> row_offsets;
   DeviceArray<int32_t> indices;
   DeviceArray<float> values;
+  DeviceArray<float> scale, shift;  // of a model that normalises
 };
 
 struct Workspace;
@@ -57,16 +58,17 @@ class Engine {
   const char* screen_for(int64_t n) const { return screen_name(choose_screen(n)); }
 
   void encode(const float* x, int64_t n, Codes& codes);
-  void decode(const Codes& codes, bool direction, float* x_hat);
+  void decode(const Codes& codes, const float* x, bool direction, float* x_hat);
   void project_dense(const float* v, int64_t n, sae_readout readout, bool unit, float* coefficients);
   void project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign, Codes& codes);
   void to_host(const float* from, int64_t count, float* to);
-  void upload(Codes& codes, int64_t n, const int64_t* row_offsets, const int32_t* indices, const float* values);
+  void upload(Codes& codes, int64_t n, const int64_t* row_offsets, const int32_t* indices, const float* values, const float* scale,
+              const float* shift);
 
  private:
-  // Feature rows [d_sae, pitch] that vectors are multiplied with.
+  // Rows [count, pitch] that vectors are multiplied with: the features', or the skip connection's.
   struct Dictionary {
-    int64_t d = 0, pitch = 0;
+    int64_t count = 0, d = 0, pitch = 0;
     DeviceArray<float> rows;
     DeviceArray<uint16_t> quantised;  // none without a quantised screen
     DeviceArray<FeatureBound> bounds;
@@ -76,7 +78,8 @@ class Engine {
   class Source;
 
   void require_memory(const sae_weights& weights) const;
-  void upload(Dictionary& dictionary, const float* rows, int64_t d, const char* name, Workspace& workspace);
+  void upload(Dictionary& dictionary, const float* rows, int64_t count, int64_t d, bool quantised, const char* name,
+              Workspace& workspace);
   Features features(const Dictionary& dictionary) const;
   Screen choose_screen(int64_t n) const;
   int64_t chunk_rows(int64_t n) const;
@@ -88,15 +91,23 @@ class Engine {
   template <typename Gate>
   int64_t compact_chunk(const Features& features, const Batch& batch, const Gate& gate, int64_t first_row, Codes& into,
                         const int64_t* nnz_before, Workspace& workspace) const;
+  const float* normalize(const float* x, int64_t first_row, int rows, Codes& codes, Workspace& workspace) const;
+  template <typename Gate>
+  void top(const Dictionary& dictionary, const float* x, int64_t n, const char* name, bool normalizes, Gate gate, Order order,
+           int64_t k, Codes& codes);
   void finish(Codes& codes, int64_t n, Lease& lease) const;
+  void wait_and_check(const float* x, const Dictionary& dictionary, const char* name, Workspace& workspace) const;
   void check_failures(const Failures& failures, const float* x, int64_t d, const char* name) const;
 
   const int device_;
   const int64_t d_sae_;
+  const sae_selection selection_;
+  const int64_t k_;
+  const sae_normalization normalization_;
   Screen screen_;
   cudaStream_t callers_stream_;
   std::string description_;
-  Dictionary encoder_, decoder_;
+  Dictionary encoder_, decoder_, skip_;
   DeviceArray<float> threshold_, scale_, offset_, cut_, b_dec_, decoder_norm_, decoder_above_;
   ThreadPool pool_;
   std::mutex workspace_mutex_;

@@ -6,6 +6,11 @@ namespace sae::cuda {
 
 // ---- prepare.cu
 
+// What encode does to rows [rows, pitch] of d elements first: normalized of the same shape, with what was taken out of each row.
+// A row that is not finite becomes 0 and is reported, as is one whose scale overflows float32.
+void launch_normalize(const float* x, int64_t pitch, int rows, int64_t first_row, int64_t d, sae_normalization how,
+                      float* normalized, float* scale, float* shift, Failures* failures, cudaStream_t stream);
+
 // bounds[r] and, unless null, quantised[r, :] of each row. d: the length of a row without its padding.
 void launch_prepare_rows(const float* x, int64_t pitch, int rows, int64_t first_row, double largest_feature_norm, int64_t d,
                          double bound_scale, uint16_t* quantised, RowBound* bounds, Failures* failures, cudaStream_t stream);
@@ -28,7 +33,7 @@ template <typename Gate>
 void launch_decide_tiles(const Features& features, const Batch& batch, const Gate& gate, Mask mask, const uint32_t* offsets,
                          float* values, Failures* failures, cudaStream_t stream);
 
-// p[r * stride + j] of all features and rows, without a gate.
+// p[r * stride + j] of all features and rows, without a gate. failures: null where an overflow is none.
 void launch_products(const Features& features, const Batch& batch, float* p, int64_t stride, Failures* failures,
                      cudaStream_t stream);
 
@@ -84,7 +89,7 @@ void launch_place(const uint32_t* offsets, int64_t features, const Candidates& c
 // row_offsets[first_row + 1 .. first_row + rows] from row_counts and row_offsets[first_row].
 void launch_row_offsets(const uint32_t* row_counts, int rows, int64_t first_row, int64_t* row_offsets, cudaStream_t stream);
 
-// ---- select.cu: the k largest |value| of each row of a CSR, or per sign the k largest of each; ties to the lower index
+// ---- select.cu: the k first of each row of a CSR; ties to the lower index, zeros never
 
 struct Csr {
   const int64_t* row_offsets;
@@ -92,20 +97,36 @@ struct Csr {
   const float* values;
 };
 
-// The k-th largest on each side, 0 where there are fewer. Not per sign, both sides are the same.
-void launch_cuts(const Csr& csr, int rows, int64_t k, bool per_sign, float* positive_cut, float* negative_cut, cudaStream_t stream);
+enum class Order {
+  kSize,     // the largest |value|
+  kPerSign,  // the most positive, and as many most negative ones
+  kSigned    // the largest value
+};
+
+// The cuts that let everything pass.
+void launch_no_cuts(int rows, Order order, Cuts cuts, cudaStream_t stream);
+
+// The k-th on each side; where there are fewer, the cut that lets everything pass.
+void launch_cuts(const Csr& csr, int rows, int64_t k, Order order, Cuts cuts, cudaStream_t stream);
 
 // row_counts[r]: how many of row r are kept under these cuts.
-void launch_count_kept(const Csr& csr, int rows, int64_t k, bool per_sign, const float* positive_cut, const float* negative_cut,
-                       uint32_t* row_counts, cudaStream_t stream);
+void launch_count_kept(const Csr& csr, int rows, int64_t k, Order order, Cuts cuts, uint32_t* row_counts, cudaStream_t stream);
 
-void launch_keep(const Csr& csr, int rows, int64_t first_row, int64_t k, bool per_sign, const float* positive_cut,
-                 const float* negative_cut, const int64_t* row_offsets, int32_t* indices, float* values, cudaStream_t stream);
+void launch_keep(const Csr& csr, int rows, int64_t first_row, int64_t k, Order order, Cuts cuts, const int64_t* row_offsets,
+                 int32_t* indices, float* values, cudaStream_t stream);
 
 // ---- decode.cu
 
-// x_hat[r * d + i] = sum_k values[k] w_dec[indices[k], i], k ascending by fma from +0, then + bias[i] unless bias is null.
-void launch_decode(const Csr& csr, int64_t first_row, int64_t rows, const float* w_dec, int64_t pitch, int64_t d, const float* bias,
-                   float* x_hat, cudaStream_t stream);
+// What comes to the sum, in this order.
+struct DecodeEnd {
+  const float* bias;   // [d], or null
+  bool skip;           // x_hat holds what is added next
+  const float* scale;  // of the codes' rows: the sum is multiplied by it, or null
+  const float* shift;  // of the codes' rows, by one fma with the scale, or null
+};
+
+// x_hat[r * d + i] = sum_k values[k] w_dec[indices[k], i], k ascending by fma from +0, and the end.
+void launch_decode(const Csr& csr, int64_t first_row, int64_t rows, const float* w_dec, int64_t pitch, int64_t d,
+                   const DecodeEnd& end, float* x_hat, cudaStream_t stream);
 
 }  // namespace sae::cuda

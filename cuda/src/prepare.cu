@@ -1,4 +1,5 @@
-// Measures rows [n, pitch] and rounds them to bf16 for the screens: one warp a row.
+// Normalises rows, a thread a row for the sums, whose order is defined. Then measures rows [n, pitch] and rounds them to bf16 for the
+// screens: one warp a row.
 //   x'_i = bf16(x_i), 0 where that would be denormal;  ||x||, ||x'|| and ||x - x'|| in double.
 #include "bf16.hpp"
 #include "kernels.cuh"
@@ -7,6 +8,72 @@ namespace sae::cuda {
 namespace {
 
 constexpr int kWarps = 8;
+
+constexpr int kTileRows = 32;
+
+// The sum of term(x_i, i) over row threadIdx.x of the block's kTileRows, i ascending: the first kTileRows threads have it. The block
+// brings tiles, and every thread of it must come.
+template <typename Term>
+__device__ double row_sum(const float* x, int64_t pitch, int rows, int64_t d, const Term& term) {
+  __shared__ float tile[kTileRows][kSlice + 1];  // one more, so that a column lies in as many banks
+  double sum = 0;
+  for (int64_t first = 0; first < d; first += kSlice) {
+    for (int at = threadIdx.x; at < rows * kSlice; at += 32 * kWarps) {
+      tile[at / kSlice][at % kSlice] = x[at / kSlice * pitch + first + at % kSlice];
+    }
+    __syncthreads();
+    const int64_t count = static_cast<int>(threadIdx.x) >= rows ? 0 : d - first < kSlice ? d - first : kSlice;
+    for (int64_t i = 0; i < count; ++i) sum += term(tile[threadIdx.x][i], first + i);
+    __syncthreads();
+  }
+  return sum;
+}
+
+// 1. The statistics, one thread a row. 2. The rows, by all threads.
+__global__ void __launch_bounds__(32 * kWarps) normalize_kernel(const float* x, int64_t pitch, int all_rows, int64_t first_row,
+                                                                int64_t d, sae_normalization how, float* normalized, float* scale,
+                                                                float* shift, Failures* failures) {
+  __shared__ double means[kTileRows], divisors[kTileRows];
+  const int64_t block_first = static_cast<int64_t>(blockIdx.x) * kTileRows;
+  const int rows = static_cast<int>(all_rows - block_first < kTileRows ? all_rows - block_first : kTileRows);
+  x += block_first * pitch;
+  int64_t bad = INT64_MAX;
+  const double sum = row_sum(x, pitch, rows, d, [&](float value, int64_t i) {
+    if (!isfinite(value) && bad == INT64_MAX) bad = i;
+    return how == SAE_NORMALIZE_LAYER ? static_cast<double>(value) : static_cast<double>(value) * static_cast<double>(value);
+  });
+  double mean = 0, deviation = 0, divisor = 0;
+  if (how == SAE_NORMALIZE_LAYER) {
+    mean = sum / static_cast<double>(d);
+    const double squares = row_sum(x, pitch, rows, d, [&](float value, int64_t) {
+      const double distance = value - mean;
+      return distance * distance;
+    });
+    deviation = sqrt(squares / static_cast<double>(d - 1));
+    divisor = deviation + 1e-5;
+  } else {
+    deviation = divisor = sqrt(sum) / sqrt(static_cast<double>(d));
+  }
+  if (static_cast<int>(threadIdx.x) < rows) {
+    const int64_t r = block_first + threadIdx.x;
+    if (bad != INT64_MAX) {
+      atomicMin(&failures->input, static_cast<unsigned long long>(first_row + r) << 24 | static_cast<unsigned long long>(bad));
+    } else if (!isfinite(static_cast<float>(deviation))) {
+      atomicMin(&failures->scale, static_cast<unsigned long long>(first_row + r));
+    }
+    means[threadIdx.x] = mean;
+    divisors[threadIdx.x] = bad == INT64_MAX ? divisor : 0;
+    scale[r] = static_cast<float>(deviation);
+    shift[r] = static_cast<float>(mean);
+  }
+  __syncthreads();
+  for (int r = threadIdx.x / 32; r < rows; r += kWarps) {
+    for (int64_t i = threadIdx.x % 32; i < pitch; i += 32) {
+      const bool is_zero = i >= d || divisors[r] == 0;
+      normalized[(block_first + r) * pitch + i] = is_zero ? 0 : static_cast<float>((x[r * pitch + i] - means[r]) / divisors[r]);
+    }
+  }
+}
 
 __device__ double sum_of_lanes(double value) {
   for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(kAllLanes, value, lanes);
@@ -90,6 +157,12 @@ __global__ void norms_kernel(const float* w, int64_t pitch, int64_t count, float
 }
 
 }  // namespace
+
+void launch_normalize(const float* x, int64_t pitch, int rows, int64_t first_row, int64_t d, sae_normalization how,
+                      float* normalized, float* scale, float* shift, Failures* failures, cudaStream_t stream) {
+  launch(normalize_kernel, divide_up(rows, kTileRows), 32 * kWarps, 0, stream, x, pitch, rows, first_row, d, how, normalized, scale,
+         shift, failures);
+}
 
 void launch_prepare_rows(const float* x, int64_t pitch, int rows, int64_t first_row, double largest_feature_norm, int64_t d,
                          double bound_scale, uint16_t* quantised, RowBound* bounds, Failures* failures, cudaStream_t stream) {

@@ -120,6 +120,7 @@ void launch_screen_mma(const Features& features, const Batch& batch, const Gate&
 }
 
 template void launch_screen_mma(const Features&, const Batch&, const EncodeGate&, Mask, cudaStream_t);
+template void launch_screen_mma(const Features&, const Batch&, const TopGate&, Mask, cudaStream_t);
 template void launch_screen_mma(const Features&, const Batch&, const ProjectGate&, Mask, cudaStream_t);
 
 }  // namespace sae::cuda

@@ -33,6 +33,8 @@ void launch_screen_scores(const float* scores, const Features& features, int64_t
 
 template void launch_screen_scores(const float*, const Features&, int64_t, int64_t, const Batch&, const EncodeGate&, Mask,
                                    cudaStream_t);
+template void launch_screen_scores(const float*, const Features&, int64_t, int64_t, const Batch&, const TopGate&, Mask,
+                                   cudaStream_t);
 template void launch_screen_scores(const float*, const Features&, int64_t, int64_t, const Batch&, const ProjectGate&, Mask,
                                    cudaStream_t);
 

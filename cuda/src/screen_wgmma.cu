@@ -165,6 +165,7 @@ void launch_screen_wgmma(const Features& features, const Batch& batch, const Gat
 }
 
 template void launch_screen_wgmma(const Features&, const Batch&, const EncodeGate&, Mask, cudaStream_t);
+template void launch_screen_wgmma(const Features&, const Batch&, const TopGate&, Mask, cudaStream_t);
 template void launch_screen_wgmma(const Features&, const Batch&, const ProjectGate&, Mask, cudaStream_t);
 
 }  // namespace sae::cuda

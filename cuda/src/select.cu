@@ -1,5 +1,5 @@
-// The k largest |value| of each row of a CSR, or the k largest of each sign; ties to the lower index. One block a row.
-//   cut   a radix search by the bits of |value|, which are ordered as the values are: four passes, eight bits each
+// The k first of each row of a CSR, by size, by size on each side, or by value; ties to the lower index. One block a row.
+//   cut   a radix search by bits that are ordered as the values are: four passes, eight bits each
 //   keep  what is beyond the cut, and of what equals it the first ones, in place in the row's order
 #include "kernels.cuh"
 
@@ -8,12 +8,20 @@ namespace {
 
 constexpr int kThreads = 256;
 
-enum Side { kBoth, kPositive, kNegative };
+enum Side { kBoth, kPositive, kNegative, kLine };
 
-// The bits of |value| if it is on the side, else 0, which is never selected.
+// What the side orders by, 0 for what is never selected: the bits of |value|, or of the value with the negative ones turned round.
 __device__ __forceinline__ uint32_t key(float value, Side side) {
-  if ((side == kPositive && !(value > 0)) || (side == kNegative && !(value < 0))) return 0;
-  return __float_as_uint(value) & 0x7fffffffu;
+  if ((side == kPositive && !(value > 0)) || (side == kNegative && !(value < 0)) || value == 0) return 0;
+  const uint32_t bits = __float_as_uint(value);
+  if (side != kLine) return bits & 0x7fffffffu;
+  return value < 0 ? ~bits : bits | 0x80000000u;
+}
+
+// The value of a key of the line; what is below all for 0.
+__device__ __forceinline__ float on_line(uint32_t key) {
+  if (key == 0) return -INFINITY;
+  return __uint_as_float(key >> 31 ? key & 0x7fffffffu : ~key);
 }
 
 // The k-th largest key of [begin, end), 0 if fewer than k are above 0. Every thread of the block must come.
@@ -47,33 +55,37 @@ __device__ uint32_t kth_key(const float* values, int64_t begin, int64_t end, int
   return prefix;
 }
 
-__global__ void cuts_kernel(Csr csr, int64_t k, bool per_sign, float* positive_cut, float* negative_cut) {
-  const int64_t row = blockIdx.x;
-  const int64_t begin = csr.row_offsets[row], end = csr.row_offsets[row + 1];
-  const uint32_t positive = kth_key(csr.values, begin, end, k, per_sign ? kPositive : kBoth);
-  const uint32_t negative = per_sign ? kth_key(csr.values, begin, end, k, kNegative) : positive;
-  if (threadIdx.x == 0) {
-    positive_cut[row] = __uint_as_float(positive);
-    negative_cut[row] = __uint_as_float(negative);
-  }
+// From the keys of both sides. By value there is one side: nothing passes for being negative.
+__device__ void set_cuts(int64_t row, Order order, uint32_t positive, uint32_t negative, Cuts cuts) {
+  cuts.positive[row] = order == Order::kSigned ? on_line(positive) : __uint_as_float(positive);
+  cuts.negative[row] = order == Order::kSigned ? INFINITY : __uint_as_float(negative);
 }
 
-// A row's entries, in order: how many lie beyond the cut of their side, how many on it.
-struct Tally {
-  unsigned long long beyond, on_positive, on_negative;
-};
+__global__ void no_cuts_kernel(int rows, Order order, Cuts cuts) {
+  const int row = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
+  if (row < rows) set_cuts(row, order, 0, 0, cuts);
+}
+
+__global__ void cuts_kernel(Csr csr, int64_t k, Order order, Cuts cuts) {
+  const int64_t row = blockIdx.x;
+  const int64_t begin = csr.row_offsets[row], end = csr.row_offsets[row + 1];
+  const Side side = order == Order::kPerSign ? kPositive : order == Order::kSigned ? kLine : kBoth;
+  const uint32_t positive = kth_key(csr.values, begin, end, k, side);
+  const uint32_t negative = order == Order::kPerSign ? kth_key(csr.values, begin, end, k, kNegative) : positive;
+  if (threadIdx.x == 0) set_cuts(row, order, positive, negative, cuts);
+}
 
 __device__ __forceinline__ bool is_beyond(float value, float positive_cut, float negative_cut) {
   return value != 0 && (value > positive_cut || -value > negative_cut);
 }
 
 // Of the two sides' equal values the negative ones are the positive ones' ties where the k are taken over both.
-__device__ __forceinline__ bool is_on_negative(float value, float negative_cut, bool per_sign) {
-  return per_sign && value != 0 && -value == negative_cut;
+__device__ __forceinline__ bool is_on_negative(float value, float negative_cut, Order order) {
+  return order == Order::kPerSign && value != 0 && -value == negative_cut;
 }
 
-__device__ __forceinline__ bool is_on_positive(float value, float positive_cut, bool per_sign) {
-  return value != 0 && (per_sign ? value : fabsf(value)) == positive_cut;
+__device__ __forceinline__ bool is_on_positive(float value, float positive_cut, Order order) {
+  return value != 0 && (order == Order::kSize ? fabsf(value) : value) == positive_cut;
 }
 
 // Exclusive sum over the block of a flag; *total is the sum of all. Every thread of the block must come.
@@ -97,13 +109,14 @@ struct Quota {
   int64_t positive, negative;
 };
 
-__device__ Quota quota_of(const Csr& csr, int64_t row, int64_t k, bool per_sign, float positive_cut, float negative_cut) {
+__device__ Quota quota_of(const Csr& csr, int64_t row, int64_t k, Order order, float positive_cut, float negative_cut) {
   __shared__ unsigned long long beyond_positive, beyond_negative;
   if (threadIdx.x == 0) beyond_positive = beyond_negative = 0;
   __syncthreads();
   for (int64_t e = csr.row_offsets[row] + threadIdx.x; e < csr.row_offsets[row + 1]; e += kThreads) {
     const float value = csr.values[e];
-    if (is_beyond(value, positive_cut, negative_cut)) atomicAdd(per_sign && value < 0 ? &beyond_negative : &beyond_positive, 1ull);
+    const bool counts_negative = order == Order::kPerSign && value < 0;
+    if (is_beyond(value, positive_cut, negative_cut)) atomicAdd(counts_negative ? &beyond_negative : &beyond_positive, 1ull);
   }
   __syncthreads();
   const Quota quota = {k - static_cast<int64_t>(beyond_positive), k - static_cast<int64_t>(beyond_negative)};
@@ -112,17 +125,17 @@ __device__ Quota quota_of(const Csr& csr, int64_t row, int64_t k, bool per_sign,
 }
 
 // Walks a row in order and tells which entries are kept; with indices null only counts.
-__device__ void walk(const Csr& csr, int64_t row, int64_t k, bool per_sign, float positive_cut, float negative_cut, int64_t at,
+__device__ void walk(const Csr& csr, int64_t row, int64_t k, Order order, float positive_cut, float negative_cut, int64_t at,
                      int32_t* indices, float* values, uint32_t* count) {
   __shared__ uint32_t warp_counts[kThreads / 32];
-  const Quota quota = quota_of(csr, row, k, per_sign, positive_cut, negative_cut);
+  const Quota quota = quota_of(csr, row, k, order, positive_cut, negative_cut);
   int64_t positive_seen = 0, negative_seen = 0, kept = 0;
   const int64_t begin = csr.row_offsets[row], end = csr.row_offsets[row + 1];
   for (int64_t first = begin; first < end; first += kThreads) {
     const int64_t e = first + threadIdx.x;
     const float value = e < end ? csr.values[e] : 0;
-    const bool on_negative = is_on_negative(value, negative_cut, per_sign);
-    const bool on_positive = !on_negative && is_on_positive(value, positive_cut, per_sign);
+    const bool on_negative = is_on_negative(value, negative_cut, order);
+    const bool on_positive = !on_negative && is_on_positive(value, positive_cut, order);
     uint32_t positives, negatives, all;
     const int64_t positive_rank = positive_seen + rank_of(on_positive, warp_counts, &positives);
     const int64_t negative_rank = negative_seen + rank_of(on_negative, warp_counts, &negatives);
@@ -140,34 +153,33 @@ __device__ void walk(const Csr& csr, int64_t row, int64_t k, bool per_sign, floa
   if (count != nullptr && threadIdx.x == 0) *count = static_cast<uint32_t>(kept);
 }
 
-__global__ void count_kept_kernel(Csr csr, int64_t k, bool per_sign, const float* positive_cut, const float* negative_cut,
-                                  uint32_t* row_counts) {
+__global__ void count_kept_kernel(Csr csr, int64_t k, Order order, Cuts cuts, uint32_t* row_counts) {
   const int64_t row = blockIdx.x;
-  walk(csr, row, k, per_sign, positive_cut[row], negative_cut[row], 0, nullptr, nullptr, row_counts + row);
+  walk(csr, row, k, order, cuts.positive[row], cuts.negative[row], 0, nullptr, nullptr, row_counts + row);
 }
 
-__global__ void keep_kernel(Csr csr, int64_t k, bool per_sign, const float* positive_cut, const float* negative_cut,
-                            const int64_t* row_offsets, int32_t* indices, float* values) {
+__global__ void keep_kernel(Csr csr, int64_t k, Order order, Cuts cuts, const int64_t* row_offsets, int32_t* indices, float* values) {
   const int64_t row = blockIdx.x;
-  walk(csr, row, k, per_sign, positive_cut[row], negative_cut[row], row_offsets[row], indices, values, nullptr);
+  walk(csr, row, k, order, cuts.positive[row], cuts.negative[row], row_offsets[row], indices, values, nullptr);
 }
 
 }  // namespace
 
-void launch_cuts(const Csr& csr, int rows, int64_t k, bool per_sign, float* positive_cut, float* negative_cut,
-                 cudaStream_t stream) {
-  launch(cuts_kernel, rows, kThreads, 0, stream, csr, k, per_sign, positive_cut, negative_cut);
+void launch_no_cuts(int rows, Order order, Cuts cuts, cudaStream_t stream) {
+  launch(no_cuts_kernel, divide_up(rows, kThreads), kThreads, 0, stream, rows, order, cuts);
 }
 
-void launch_count_kept(const Csr& csr, int rows, int64_t k, bool per_sign, const float* positive_cut, const float* negative_cut,
-                       uint32_t* row_counts, cudaStream_t stream) {
-  launch(count_kept_kernel, rows, kThreads, 0, stream, csr, k, per_sign, positive_cut, negative_cut, row_counts);
+void launch_cuts(const Csr& csr, int rows, int64_t k, Order order, Cuts cuts, cudaStream_t stream) {
+  launch(cuts_kernel, rows, kThreads, 0, stream, csr, k, order, cuts);
 }
 
-void launch_keep(const Csr& csr, int rows, int64_t first_row, int64_t k, bool per_sign, const float* positive_cut,
-                 const float* negative_cut, const int64_t* row_offsets, int32_t* indices, float* values, cudaStream_t stream) {
-  launch(keep_kernel, rows, kThreads, 0, stream, csr, k, per_sign, positive_cut, negative_cut, row_offsets + first_row, indices,
-         values);
+void launch_count_kept(const Csr& csr, int rows, int64_t k, Order order, Cuts cuts, uint32_t* row_counts, cudaStream_t stream) {
+  launch(count_kept_kernel, rows, kThreads, 0, stream, csr, k, order, cuts, row_counts);
+}
+
+void launch_keep(const Csr& csr, int rows, int64_t first_row, int64_t k, Order order, Cuts cuts, const int64_t* row_offsets,
+                 int32_t* indices, float* values, cudaStream_t stream) {
+  launch(keep_kernel, rows, kThreads, 0, stream, csr, k, order, cuts, row_offsets + first_row, indices, values);
 }
 
 }  // namespace sae::cuda

@@ -188,6 +188,7 @@ struct Workspace {
   Pinned<int64_t> host_nnz;
   DeviceArray<Status> status;
   DeviceArray<float> x[2];             // [rows of a chunk, pitch]
+  DeviceArray<float> normalized;       // [rows of a chunk, pitch]
   DeviceArray<uint16_t> quantised;     // [rows of the mask, pitch]
   DeviceArray<RowBound> bounds;        // [rows of the mask]
   DeviceArray<uint32_t> mask, counts, sums, offsets, tally, row_counts;
@@ -195,7 +196,7 @@ struct Workspace {
   DeviceArray<float> candidate_values;
   DeviceArray<float> scores, out;      // cuBLAS's tile; decoded or dense rows on their way to the host
   DeviceArray<float> positive_cut, negative_cut;
-  Codes stage;                         // project: what is selected from
+  Codes stage;                         // project and TopK: what is selected from
   void* blas_handle = nullptr;
 };
 

@@ -25,9 +25,11 @@ void sae_codes::append_normalization(const float* scale, const float* shift, int
   normalized_rows_ += n;
 }
 
-void sae_codes::hold_on_device(int64_t n, int64_t nnz) {
+void sae_codes::hold_on_device(int64_t n, int64_t nnz, bool normalized) {
   rows_ = n;
   device_nnz_ = nnz;
+  normalized_ = normalized;
+  normalized_rows_ = normalized ? n : 0;
   is_on_device_ = true;
   on_host_ = false;
 }
@@ -35,7 +37,10 @@ void sae_codes::hold_on_device(int64_t n, int64_t nnz) {
 void sae_codes::download() const {
   row_offsets_.reserve(rows_ + 1);
   reserve_nnz(device_nnz_);
-  device_->download(row_offsets_.data(), indices_.data(), values_.data());
+  scale_.reserve(normalized_rows_ + 1);
+  shift_.reserve(normalized_rows_ + 1);
+  device_->download(row_offsets_.data(), indices_.data(), values_.data(), normalized_ ? scale_.data() : nullptr,
+                    normalized_ ? shift_.data() : nullptr);
   on_host_ = true;
 }
 

@@ -25,7 +25,8 @@ class DeviceCodes {
  public:
   virtual ~DeviceCodes() = default;
   // Throws Error.
-  virtual void download(int64_t* row_offsets, int32_t* indices, float* values) const = 0;
+  // scale and shift: null where the rows have none.
+  virtual void download(int64_t* row_offsets, int32_t* indices, float* values, float* scale, float* shift) const = 0;
 };
 
 }  // namespace sae
@@ -66,7 +67,7 @@ struct sae_codes {
   void append_normalization(const float* scale, const float* shift, int64_t n);
 
   // n rows that are in device(), of a model's call that wrote them there.
-  void hold_on_device(int64_t n, int64_t nnz);
+  void hold_on_device(int64_t n, int64_t nnz, bool normalized);
   // The device's copy of these rows; null if there is none.
   sae::DeviceCodes* on_device() const { return is_on_device_ ? device_.get() : nullptr; }
   // Where a device keeps its copy. Lives as long as these codes, so that its memory is used again.

@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-#define SAE_CUDA_BACKEND_VERSION 1
+#define SAE_CUDA_BACKEND_VERSION 2
 
 typedef struct sae_cuda_engine sae_cuda_engine; /* a model's weights and scratch on a device */
 typedef struct sae_cuda_codes sae_cuda_codes;   /* CSR on a device; grows, never shrinks */
@@ -38,12 +38,14 @@ typedef struct sae_cuda_backend {
   /* Whether these codes lie on the engine's device. */
   int32_t (*codes_fit)(const sae_cuda_engine* engine, const sae_cuda_codes* codes);
   int64_t (*codes_nnz)(const sae_cuda_codes* codes);
+  /* scale and shift: [n] of a model that normalises, else null. */
   sae_status (*codes_upload)(sae_cuda_engine* engine, sae_cuda_codes* codes, int64_t n, const int64_t* row_offsets, const int32_t* indices,
-                             const float* values);
-  sae_status (*codes_download)(const sae_cuda_codes* codes, int64_t* row_offsets, int32_t* indices, float* values);
+                             const float* values, const float* scale, const float* shift);
+  sae_status (*codes_download)(const sae_cuda_codes* codes, int64_t* row_offsets, int32_t* indices, float* values, float* scale,
+                               float* shift);
 
   sae_status (*encode)(sae_cuda_engine* engine, const float* x, int64_t n, sae_cuda_codes* codes);
-  sae_status (*decode)(sae_cuda_engine* engine, const sae_cuda_codes* codes, int32_t direction, float* x_hat);
+  sae_status (*decode)(sae_cuda_engine* engine, const sae_cuda_codes* codes, const float* x, int32_t direction, float* x_hat);
   sae_status (*project_dense)(sae_cuda_engine* engine, const float* v, int64_t n, sae_readout readout, int32_t unit,
                               float* coefficients);
   sae_status (*project_top)(sae_cuda_engine* engine, const float* v, int64_t n, sae_readout readout, int32_t unit, int64_t k,

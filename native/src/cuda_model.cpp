@@ -32,8 +32,8 @@ class CudaCodes final : public DeviceCodes {
   }
   ~CudaCodes() override { backend_.codes_destroy(handle_); }
 
-  void download(int64_t* row_offsets, int32_t* indices, float* values) const override {
-    require_ok(backend_, backend_.codes_download(handle_, row_offsets, indices, values));
+  void download(int64_t* row_offsets, int32_t* indices, float* values, float* scale, float* shift) const override {
+    require_ok(backend_, backend_.codes_download(handle_, row_offsets, indices, values, scale, shift));
   }
 
   sae_cuda_codes* handle() const { return handle_; }
@@ -70,9 +70,6 @@ const sae_cuda_backend* cuda_backend() { return __atomic_load_n(&loaded, __ATOMI
 
 CudaModel::CudaModel(const Weights& weights, int device, int threads, const char* screen, void* stream)
     : sae_model(weights), backend_(require_backend()), pool_(threads) {
-  if (weights.selection != SAE_SELECT_GATE || weights.normalization != SAE_NORMALIZE_NONE || weights.w_skip != nullptr) {
-    fail(SAE_UNAVAILABLE, "TopK, normalisation and skip connections are not yet on CUDA");
-  }
   require_ok(backend_, backend_.open(device, &weights, threads, screen, stream, &engine_));
   description = backend_.description(engine_);
 }
@@ -92,19 +89,19 @@ sae_cuda_codes* CudaModel::room(sae_codes& codes) const {
 void CudaModel::encode(const float* x, int64_t n, sae_codes& codes) const {
   sae_cuda_codes* device = room(codes);
   require_ok(backend_, backend_.encode(engine_, x, n, device));
-  codes.hold_on_device(n, backend_.codes_nnz(device));
+  codes.hold_on_device(n, backend_.codes_nnz(device), weights.normalization != SAE_NORMALIZE_NONE);
 }
 
-void CudaModel::decode(const sae_codes& codes, const float* /*x*/, bool direction, float* x_hat) const {
+void CudaModel::decode(const sae_codes& codes, const float* x, bool direction, float* x_hat) const {
   sae_cuda_codes* device = handle_of(codes.on_device());
   if (device != nullptr && backend_.codes_fit(engine_, device)) {
-    require_ok(backend_, backend_.decode(engine_, device, direction, x_hat));
+    require_ok(backend_, backend_.decode(engine_, device, x, direction, x_hat));
     return;
   }
   const CudaCodes uploaded(backend_, engine_);
   require_ok(backend_, backend_.codes_upload(engine_, uploaded.handle(), codes.rows(), codes.row_offsets(),
-                                             codes.indices(), codes.values()));
-  require_ok(backend_, backend_.decode(engine_, uploaded.handle(), direction, x_hat));
+                                             codes.indices(), codes.values(), codes.scale(), codes.shift()));
+  require_ok(backend_, backend_.decode(engine_, uploaded.handle(), x, direction, x_hat));
 }
 
 void CudaModel::project_dense(const float* v, int64_t n, sae_readout readout, bool unit, float* coefficients) const {
@@ -115,7 +112,7 @@ void CudaModel::project_top(const float* v, int64_t n, sae_readout readout, bool
                             sae_codes& codes) const {
   sae_cuda_codes* device = room(codes);
   require_ok(backend_, backend_.project_top(engine_, v, n, readout, unit, k, per_sign, device));
-  codes.hold_on_device(n, backend_.codes_nnz(device));
+  codes.hold_on_device(n, backend_.codes_nnz(device), false);
 }
 
 // The solver is sequential and the host's; v may be the device's.

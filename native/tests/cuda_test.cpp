@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "codes.hpp"
+#include "definition.hpp"
 #include "sae4j.h"
 #include "test.hpp"
 #include "test_sae.hpp"
@@ -100,6 +101,26 @@ void copy(void* to, const void* from, int64_t floats, void* stream) {
   hook<int(void*, const void*, size_t, int, void*)>("cudaMemcpyAsync")(to, from, floats * sizeof(float), kDefault, stream);
 }
 
+// Encode and decode of a model against their definition. The codes are decoded where they are, and as others brought them.
+void check_form(const Sae& sae, sae_model* model, test::Kind kind, Guarded<float>& x, int64_t n, const char* what) {
+  Codes expected, got;
+  test::expect_codes(sae, x.data(), n, *expected.handle);
+  const std::string place = where(sae, kind, n) + ", " + what;
+  CHECK(sae_encode(model, x.data(), n, got) == SAE_OK, "%s: %s", place.c_str(), sae_last_error());
+  const float* skipped = sae.has_skip ? x.data() : nullptr;
+  for (sae_codes* codes : {got.handle, expected.handle}) {
+    for (const bool direction : {false, true}) {
+      Guarded<float> x_hat(n * sae.d_out);
+      CHECK(sae_decode(model, codes, skipped, direction, x_hat.data()) == SAE_OK, "%s: %s", place.c_str(), sae_last_error());
+      const std::vector<float> exact = test::expect_decoded(sae, *expected.handle, x.data(), direction);
+      CHECK(n == 0 || std::memcmp(exact.data(), x_hat.data(), sizeof(float) * exact.size()) == 0, "%s: decode differs", place.c_str());
+    }
+  }
+  CHECK(sae_codes_indices(got) != nullptr, "%s: %s", place.c_str(), sae_last_error());
+  const std::string difference = same_codes(expected, got);
+  CHECK(difference.empty(), "%s: %s", place.c_str(), difference.c_str());
+}
+
 // Every operation of both models.
 void compare(Sae& sae, sae_model* cpu, sae_model* cuda, int64_t n, const char* what, bool projects = true) {
   Random random;
@@ -135,6 +156,54 @@ void compare(Sae& sae, sae_model* cpu, sae_model* cuda, int64_t n, const char* w
       CHECK(sae_project_top(cpu, x.data(), n, SAE_READOUT_ENCODER, 0, k, per_sign, expected) == SAE_OK, "%s", sae_last_error());
       same("project", sae_project_top(cuda, x.data(), n, SAE_READOUT_ENCODER, 0, k, per_sign, got), expected, got);
     }
+  }
+}
+
+// Each call to the runtime fails once, as out of memory and as a lost device: a status, no leak, and the model serves again.
+void inject_failures(Sae& sae, const char* screen, int64_t step) {
+  Random random;
+  Guarded<float> x(260 * 20), x_hat(260 * 20);
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
+  const float* skipped = sae.has_skip ? x.data() : nullptr;
+  { sae_model* first = open(sae, screen); sae_close(first); }  // the screen's probe is over
+  Codes host;
+  test::expect_codes(sae, x.data(), 3, *host.handle);
+  for (const int error : {2, 719}) {
+    int64_t total = 1;
+    for (int64_t call = 1; call <= total; call += step) {
+      const int64_t before = live();
+      fail_call(call, error);
+      sae_model* model = nullptr;
+      int failed = 0;
+      sae_status status = open(sae, screen, &model);
+      if (status == SAE_OK) {
+        Codes codes, top;
+        for (const sae_status s :
+             {sae_encode(model, x.data(), 260, codes), sae_decode(model, codes, skipped, 0, x_hat.data()),
+              sae_decode(model, host, skipped, 0, x_hat.data()),
+              sae_project_top(model, x.data(), 40, SAE_READOUT_DECODER, 1, 3, 0, top)}) {
+          failed += s != SAE_OK;
+          if (s != SAE_OK) status = s;
+        }
+        const int32_t* indices = sae_codes_indices(codes);
+        failed += indices == nullptr;
+        total = std::max(total, calls());
+        CHECK(failed > 0 || calls() < call, "call %lld failed, and nobody said so", (long long)call);
+        CHECK(failed == 0 || std::string(sae_last_error()).size() > 10, "no text for the failure of call %lld", (long long)call);
+        // Afterwards the device works again, and so does the model.
+        fail_call(0, 0);
+        CHECK(sae_encode(model, x.data(), 2, codes) == SAE_OK, "after the failure of call %lld: %s", (long long)call,
+              sae_last_error());
+        CHECK(sae_codes_indices(codes) != nullptr, "%s", sae_last_error());
+      } else {
+        total = std::max(total, call + step);
+        CHECK(model == nullptr, "a failed open gave a model");
+        fail_call(0, 0);
+      }
+      sae_close(model);
+      CHECK(live() == before, "call %lld failed, and %lld things were not freed", (long long)call, (long long)(live() - before));
+    }
+    CHECK(total > 50, "only %lld calls", (long long)total);
   }
 }
 
@@ -176,6 +245,80 @@ TEST(cuda_takes_several_chunks_no_feature_and_all) {
       sae_close(cuda);
     }
     sae_close(cpu);
+  }
+}
+
+// Selection, normalisation and skip connection. Every screen takes the middle k, for the others they take turns.
+TEST(cuda_equals_the_definition_of_every_form) {
+  const struct {
+    int64_t d, d_sae, n;
+  } shapes[] = {{2, 5, 3}, {7, 63, 33}, {129, 65, 19}};
+  size_t turn = 0;
+  for (const auto& shape : shapes) {
+    for (int kind = 0; kind < test::kKinds; ++kind) {
+      for (const sae_selection selection : test::kSelections) {
+        for (const int64_t k : {int64_t{1}, int64_t{4}, shape.d_sae}) {
+          if (selection == SAE_SELECT_GATE && k != 1) continue;
+          const sae_normalization normalization = test::kNormalizations[turn++ % 3];
+          Sae sae(shape.d, normalization == SAE_NORMALIZE_NONE ? shape.d + 1 : shape.d, shape.d_sae);
+          sae.selection = selection, sae.k = k, sae.normalization = normalization;
+          sae.has_skip = turn % 2 == 0;
+          Guarded<float> x(shape.n * shape.d);
+          test::make_nasty(sae, static_cast<test::Kind>(kind), x);
+          const std::vector<const char*> serving = screens();
+          for (size_t s = 0; s < serving.size(); ++s) {
+            if (k != 4 && s != turn % serving.size()) continue;
+            sae_model* model = open(sae, serving[s]);
+            check_form(sae, model, static_cast<test::Kind>(kind), x, shape.n, serving[s]);
+            sae_close(model);
+          }
+        }
+      }
+    }
+  }
+}
+
+// So many features that the k-th best of a subset is sought first: where all are equal, and where most of the others are closed.
+TEST(a_subset_bounds_the_k_best_of_every_form) {
+  for (const test::Kind kind : {test::kTies, test::kPrefix}) {
+    for (const sae_selection selection : {SAE_SELECT_TOP, SAE_SELECT_TOP_SIGNED, SAE_SELECT_TOP_ABS}) {
+      Sae sae(3, 3, 2055);
+      Guarded<float> x(3 * 3);
+      test::make_nasty(sae, kind, x);
+      sae.selection = selection, sae.k = 40;
+      for (const char* screen : screens()) {
+        if (kind == test::kPrefix && !is_canonical(screen)) continue;
+        sae_model* model = open(sae, screen);
+        check_form(sae, model, kind, x, 3, screen);
+        sae_close(model);
+      }
+    }
+  }
+}
+
+// Chunks of one row and of several, orders of threads, no rows; and the order of the sums over more than a tile of a row.
+TEST(every_form_in_chunks_and_orders) {
+  ONLY_EMULATED
+  const int64_t d = 300, n = 40;
+  Sae sae(d, d, 70);
+  Guarded<float> x(n * d);
+  test::make_nasty(sae, test::kRandom, x);
+  sae.has_skip = true;
+  sae.k = 9;
+  for (const sae_selection selection : test::kSelections) {
+    for (const sae_normalization normalization : test::kNormalizations) {
+      sae.selection = selection, sae.normalization = normalization;
+      sae_model* model = open(sae, selection % 2 == 0 ? "canonical" : "mma-bf16");
+      for (const int64_t rows : {1, 33}) {
+        hook<void(int64_t)>("emu_set_chunk_rows")(rows);
+        set_order(rows % 3);
+        check_form(sae, model, test::kRandom, x, rows == 1 ? 3 : n, "chunks");
+      }
+      check_form(sae, model, test::kRandom, x, 0, "no rows");
+      hook<void(int64_t)>("emu_set_chunk_rows")(256);
+      set_order(0);
+      sae_close(model);
+    }
   }
 }
 
@@ -226,52 +369,16 @@ TEST(cuda_gives_the_same_bits_in_any_order_of_threads) {
   sae_close(cpu);
 }
 
-// Each call to the runtime fails once, as out of memory and as a lost device: a status, no leak, and the model serves again.
 TEST(every_injected_failure_is_a_status_and_leaks_nothing) {
   ONLY_EMULATED
-  Sae sae(20, 20, 70);
-  Random random;
-  Guarded<float> x(260 * 20), x_hat(260 * 20);
-  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
+  Sae plain(20, 20, 70), other(20, 20, 70);
+  other.selection = SAE_SELECT_TOP_SIGNED, other.k = 5;
+  other.normalization = SAE_NORMALIZE_LAYER;
+  other.has_skip = true;
   for (const char* screen : screens()) {
-    { sae_model* first = open(sae, screen); sae_close(first); }  // the screen's probe is over
     const bool is_first = is_canonical(screen);
-    for (const int error : {2, 719}) {
-      int64_t total = 1;
-      for (int64_t call = 1; call <= total; call += is_first ? kStep : 7 * kStep) {
-        const int64_t before = live();
-        fail_call(call, error);
-        sae_model* model = nullptr;
-        int failed = 0;
-        sae_status status = open(sae, screen, &model);
-        if (status == SAE_OK) {
-          Codes codes, top;
-          for (const sae_status s :
-               {sae_encode(model, x.data(), 260, codes), sae_decode(model, codes, nullptr, 0, x_hat.data()),
-                sae_project_top(model, x.data(), 40, SAE_READOUT_DECODER, 1, 3, 0, top)}) {
-            failed += s != SAE_OK;
-            if (s != SAE_OK) status = s;
-          }
-          const int32_t* indices = sae_codes_indices(codes);
-          failed += indices == nullptr;
-          total = std::max(total, calls());
-          CHECK(failed > 0 || calls() < call, "call %lld failed, and nobody said so", (long long)call);
-          CHECK(failed == 0 || std::string(sae_last_error()).size() > 10, "no text for the failure of call %lld", (long long)call);
-          // Afterwards the device works again, and so does the model.
-          fail_call(0, 0);
-          CHECK(sae_encode(model, x.data(), 2, codes) == SAE_OK, "after the failure of call %lld: %s", (long long)call,
-                sae_last_error());
-          CHECK(sae_codes_indices(codes) != nullptr, "%s", sae_last_error());
-        } else {
-          total = std::max(total, call + 7 * kStep);
-          CHECK(model == nullptr, "a failed open gave a model");
-          fail_call(0, 0);
-        }
-        sae_close(model);
-        CHECK(live() == before, "call %lld failed, and %lld things were not freed", (long long)call, (long long)(live() - before));
-      }
-      CHECK(total > 50, "only %lld calls", (long long)total);
-    }
+    inject_failures(plain, screen, is_first ? kStep : 7 * kStep);
+    inject_failures(other, screen, is_first ? kStep : 14 * kStep);
   }
 }
 
@@ -324,6 +431,52 @@ TEST(callers_device_pointers_and_stream_serve) {
     sae_close(cuda);
     hook<int(void*)>("cudaStreamDestroy")(stream);
     sae_close(cpu);
+  }
+}
+
+// x on the device, in place where it may be, and as it was afterwards.
+TEST(every_form_serves_device_pointers) {
+  ONLY_EMULATED
+  const int64_t n = 300;
+  for (const int64_t d : {128, 130}) {
+    Sae sae(d, d, 100);
+    sae.selection = SAE_SELECT_TOP_ABS, sae.k = 6;
+    sae.normalization = SAE_NORMALIZE_LAYER;
+    sae.has_skip = true;
+    Guarded<float> x(n * d), after(n * d), x_hat(n * d);
+    test::make_nasty(sae, test::kRandom, x);
+    Codes expected, got;
+    test::expect_codes(sae, x.data(), n, *expected.handle);
+    const std::vector<float> exact = test::expect_decoded(sae, *expected.handle, x.data(), false);
+    sae_model* model = open(sae, nullptr);
+    void* stream = nullptr;
+    hook<int(void**, unsigned)>("cudaStreamCreateWithFlags")(&stream, 1);
+    {
+      DeviceFloats device_x(n * d), device_hat(n * d);
+      copy(device_x, x.data(), n * d, stream);
+      hook<int(void*)>("cudaStreamSynchronize")(stream);
+      CHECK(sae_encode(model, device_x, n, got) == SAE_OK, "%s", sae_last_error());
+      CHECK(sae_decode(model, got, device_x, 0, device_hat) == SAE_OK, "%s", sae_last_error());
+      copy(after.data(), device_x, n * d, stream);
+      copy(x_hat.data(), device_hat, n * d, stream);
+      hook<int(void*)>("cudaStreamSynchronize")(stream);
+      x[280 * d + 9] = INFINITY;
+      copy(device_x, x.data(), n * d, stream);
+      hook<int(void*)>("cudaStreamSynchronize")(stream);
+      for (const sae_status status : {sae_encode(model, device_x, n, expected), sae_decode(model, got, device_x, 0, device_hat)}) {
+        CHECK(status == SAE_INVALID_ARGUMENT, "inf went unnoticed");
+        CHECK(std::string(sae_last_error()).find("x must be finite, got inf at row 280, column 9") != std::string::npos, "%s",
+              sae_last_error());
+      }
+      x[280 * d + 9] = after[280 * d + 9];
+    }
+    test::expect_codes(sae, x.data(), n, *expected.handle);
+    sae_codes_indices(got);
+    CHECK(same_codes(expected, got).empty(), "d %lld: %s", (long long)d, same_codes(expected, got).c_str());
+    CHECK(std::memcmp(exact.data(), x_hat.data(), sizeof(float) * n * d) == 0, "decode differs");
+    CHECK(std::memcmp(x.data(), after.data(), sizeof(float) * n * d) == 0, "x was changed");
+    sae_close(model);
+    hook<int(void*)>("cudaStreamDestroy")(stream);
   }
 }
 
@@ -397,6 +550,81 @@ TEST(a_tensor_core_screen_without_its_bound_loses_planted_features) {
     sae_close(cuda);
   }
   sae_close(cpu);
+}
+
+// The best features are all in the subset, so that the cut is the k-th best itself; what it leaves out is no edge.
+TEST(top_k_without_the_bound_loses_features) {
+  ONLY_EMULATED
+  const int64_t d = 64, d_sae = 2055, n = 9;
+  Sae sae(d, 3, d_sae);
+  Guarded<float> x(n * d);
+  test::make_nasty(sae, test::kRandom, x);
+  for (int64_t j = 0; j < d_sae; ++j) sae.threshold[j] = -INFINITY, sae.offset[j] = 0, sae.scale[j] = j < 1000 ? 1.0f : 1e-3f;
+  sae.k = 9;
+  for (const sae_selection selection : test::kSelections) {
+    if (selection == SAE_SELECT_GATE) continue;
+    sae.selection = selection;
+    Codes expected, got;
+    test::expect_codes(sae, x.data(), n, *expected.handle);
+    for (const char* screen : screens()) {
+      if (is_canonical(screen)) continue;
+      sae_model* cuda = open(sae, screen);
+      check_form(sae, cuda, test::kRandom, x, n, screen);
+      hook<void(double)>("emu_scale_bounds")(0);
+      CHECK(sae_encode(cuda, x.data(), n, got) == SAE_OK, "%s", sae_last_error());
+      hook<void(double)>("emu_scale_bounds")(1);
+      CHECK(sae_codes_nnz(got) < sae_codes_nnz(expected), "%s loses nothing without its bound: the data proves nothing", screen);
+      sae_close(cuda);
+    }
+  }
+}
+
+TEST(cuda_names_what_the_forms_refuse) {
+  const int64_t d = 64, n = 300;
+  Sae sae(d, d, 90);
+  Guarded<float> x(n * d), x_hat(n * d);
+  Random random;
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
+  Codes codes;
+  const auto refuses = [](sae_status status, const char* message) {
+    CHECK(status == SAE_INVALID_ARGUMENT, "status %d for %s", status, message);
+    CHECK(std::string(sae_last_error()).find(message) != std::string::npos, "expected \"%s\", got \"%s\"", message,
+          sae_last_error());
+  };
+  sae.has_skip = true;
+  sae.k = 7;
+  for (const sae_normalization normalization : test::kNormalizations) {
+    sae.normalization = normalization;
+    sae_model* model = open(sae, nullptr);
+    CHECK(sae_encode(model, x.data(), n, codes) == SAE_OK, "%s", sae_last_error());
+    x[270 * d + 5] = NAN, x[270 * d + 6] = INFINITY;
+    refuses(sae_decode(model, codes, x.data(), 0, x_hat.data()), "x must be finite, got nan at row 270, column 5");
+    refuses(sae_encode(model, x.data(), n, codes), "x must be finite, got nan at row 270, column 5");
+    CHECK(sae_codes_rows(codes) == 0 && sae_codes_normalized(codes) == 0, "codes of a failed call hold rows");
+    x[270 * d + 5] = x[270 * d + 6] = 1;
+    sae_close(model);
+  }
+  // An overflow is one whatever the threshold, and whatever the screen.
+  sae.normalization = SAE_NORMALIZE_NONE;
+  for (int64_t j = 0; j < sae.d_sae; ++j) sae.threshold[j] = INFINITY;
+  for (int64_t i = 0; i < d; ++i) x[3 * d + i] = 3e38f, sae.w_enc[17 * d + i] = i % 2 == 0 ? 1e3f : 1;
+  for (const sae_selection selection : test::kSelections) {
+    sae.selection = selection;
+    for (const char* screen : screens()) {
+      sae_model* model = open(sae, screen);
+      refuses(sae_encode(model, x.data(), n, codes), "the product of row 3 with feature");
+      sae_close(model);
+    }
+  }
+  sae.normalization = SAE_NORMALIZE_LAYER;
+  for (int64_t i = 0; i < d; ++i) x[3 * d + i] = i % 2 == 0 ? 3.4e38f : -3.4e38f;
+  sae_model* model = open(sae, nullptr);
+  refuses(sae_encode(model, x.data(), n, codes), "the standard deviation of row 3 of x overflows float32");
+  sae_close(model);
+  sae.w_skip[2 * d + 1] = INFINITY;
+  model = nullptr;
+  refuses(open(sae, nullptr, &model), "w_skip of output 2 must be finite, got inf at 1");
+  CHECK(model == nullptr, "a failed open gave a model");
 }
 
 TEST(cuda_names_bad_arguments_and_overflow) {
