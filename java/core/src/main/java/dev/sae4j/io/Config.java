@@ -3,8 +3,12 @@ package dev.sae4j.io;
 import dev.sae4j.SaeFormatException;
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 
@@ -22,6 +26,29 @@ record Config(Path path, String prefix, Map<String, Object> map) {
     } catch (IOException e) {
       throw Failures.of(path, e);
     }
+  }
+
+  /** The first file there is of these names, as seen from the weights; null for none. */
+  static Path beside(Path weights, List<String> names) {
+    for (String name : names) {
+      Path file = weights.resolveSibling(name).normalize();
+      if (Files.isRegularFile(file)) {
+        return file;
+      }
+    }
+    return null;
+  }
+
+  /** The files in a folder whose names match a glob, in order. */
+  static List<Path> list(Path folder, String glob) {
+    List<Path> files = new ArrayList<>();
+    try (DirectoryStream<Path> stream = Files.newDirectoryStream(folder, glob)) {
+      stream.forEach(files::add);
+    } catch (IOException e) {
+      throw Failures.of(folder, e);
+    }
+    Collections.sort(files);
+    return files;
   }
 
   SaeFormatException error(String message) {
@@ -119,6 +146,10 @@ record Config(Path path, String prefix, Map<String, Object> map) {
       throw wrongType(key, "an object");
     }
     return new Config(path, prefix + key + ".", value == null ? Map.of() : (Map<String, Object>) value);
+  }
+
+  boolean hasZero(String key) {
+    return map.get(key) instanceof Json.Literal literal && literal.text().equals("0");
   }
 
   /** Refuses a tensor whose length is not what the configuration says. */
