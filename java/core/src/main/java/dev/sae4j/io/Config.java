@@ -3,11 +3,9 @@ package dev.sae4j.io;
 import dev.sae4j.SaeFormatException;
 import java.io.IOException;
 import java.io.InputStream;
-import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
-import java.util.Collections;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -37,18 +35,6 @@ record Config(Path path, String prefix, Map<String, Object> map) {
       }
     }
     return null;
-  }
-
-  /** The files in a folder whose names match a glob, in order. */
-  static List<Path> list(Path folder, String glob) {
-    List<Path> files = new ArrayList<>();
-    try (DirectoryStream<Path> stream = Files.newDirectoryStream(folder, glob)) {
-      stream.forEach(files::add);
-    } catch (IOException e) {
-      throw Failures.of(folder, e);
-    }
-    Collections.sort(files);
-    return files;
   }
 
   SaeFormatException error(String message) {
@@ -157,6 +143,14 @@ record Config(Path path, String prefix, Map<String, Object> map) {
     Long size = size(key);
     if (size != null && vector != null && !vector.hasShape(size)) {
       throw error("%s is %d, but %s has shape %s".formatted(prefix + key, size, vector.name, vector.shapeText()));
+    }
+  }
+
+  /** Refuses a matrix of which no length is what the configuration says. */
+  void requireDimension(String key, Tensor matrix) {
+    Long size = size(key);
+    if (size != null && Arrays.stream(matrix.shape).noneMatch(length -> length == size)) {
+      throw error("%s is %d, but %s has shape %s".formatted(prefix + key, size, matrix.name, matrix.shapeText()));
     }
   }
 }

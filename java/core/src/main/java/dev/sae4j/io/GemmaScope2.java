@@ -43,7 +43,8 @@ final class GemmaScope2 {
     boolean hasSkip = file.tensors().containsKey(SKIP);
     Boolean expected = config.flag("affine_connection");
     if (expected != null && expected != hasSkip) {
-      throw config.error("affine_connection is %s, but %s has %s tensor \"%s\"".formatted(expected, file.path(), hasSkip ? "a" : "no", SKIP));
+      throw config.error(
+          "affine_connection is %s, but %s has %s tensor \"%s\"".formatted(expected, file.path(), hasSkip ? "a" : "no", SKIP));
     }
     if (hasSkip) {
       sae.wSkip = file.require(SKIP);

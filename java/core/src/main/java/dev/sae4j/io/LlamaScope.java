@@ -19,7 +19,8 @@ final class LlamaScope {
   static final List<String> NEW_WEIGHTS = List.of("sae_weights.safetensors");
   static final List<String> NEW_CONFIGS = List.of("config.json");
   private static final String NORM = "dataset_average_activation_norm";
-  private static final List<String> LOG_THRESHOLD = List.of("log_jumprelu_threshold", "activation_function.log_jumprelu_threshold");
+  private static final List<String> LOG_THRESHOLD =
+      List.of("log_jumprelu_threshold", "activation_function.log_jumprelu_threshold");
   /** Of training, of no use here. */
   private static final List<String> STATISTICS = List.of("tokens_since_last_activation", "is_dead");
 
@@ -50,17 +51,20 @@ final class LlamaScope {
     }
     sae.isTranscoder = in != null && !in.equals(out);
     sae.hookName = in;
-    String prefix = activation.equals("jumprelu") ? "jumprelu" : "";
-    sae.architecture =
-        sae.isTranscoder ? prefix + (prefix.isEmpty() ? "" : "_") + "transcoder" : activation.equals("relu") ? "standard" : activation;
+    sae.architecture = activation.equals("relu") ? "standard" : activation;
+    if (sae.isTranscoder) {
+      sae.architecture = activation.equals("jumprelu") ? "jumprelu_transcoder" : "transcoder";
+    }
     readTensors();
     config.requireLength("d_model", sae.bDec);
+    config.requireDimension("d_model", sae.wEnc.tensor());
     config.requireLength("d_sae", sae.bEnc);
     double[] s = standardise();
     sae.foldsDecoderNorm = !Boolean.FALSE.equals(config.flag("sparsity_include_decoder_norm"));
     if (sae.foldsDecoderNorm) {
       sae.folded.add(
-          "features are gated and ranked times the norm of their decoder row (sparsity_include_decoder_norm): scale and offset times it, row over it");
+          "features are gated and ranked times the norm of their decoder row (sparsity_include_decoder_norm): "
+              + "scale and offset times it, row over it");
     }
     subtractBDec(s[1]);
     select(options, s);
@@ -88,19 +92,22 @@ final class LlamaScope {
 
   /** Folds the norms in; returns the scales of input and output that the SAE was trained with. */
   private double[] standardise() {
-    String mode = config.has("norm_activation") ? config.text("norm_activation", Set.of("dataset-wise", "inference")) : "dataset-wise";
-    if (mode.equals("inference")) {
+    if ("inference".equals(config.text("norm_activation", Set.of("dataset-wise", "inference")))) {
       return new double[] {1, 1};
     }
-    double d = Math.sqrt(sae.bDec != null ? sae.bDec.size : sae.wEnc.tensor().size / sae.bEnc.size);
-    double sIn = d / norm("in", in);
-    double sOut = d / norm("out", out);
+    if (!config.has("d_model")) {
+      throw config.error("has no d_model");
+    }
+    double root = Math.sqrt(config.size("d_model"));
+    double sIn = root / norm("in", in);
+    double sOut = root / norm("out", out);
     sae.biasScale = 1 / sIn;
     sae.bDecScale = 1 / sOut;
     sae.decoderScale = sIn / sOut;
     sae.folded.add(
-        "trained on activations times sqrt(d_model) / their mean norm (norm_activation dataset-wise, %s: in %s, out %s): biases over it, W_dec times in's over out's; features are in raw units"
-            .formatted(NORM, sIn, sOut));
+        "trained on activations times sqrt(d_model) / their mean norm (norm_activation dataset-wise, %s: times %s in, %s out): "
+                .formatted(NORM, sIn, sOut)
+            + "biases over it, decoder rows times the one over the other; features are in raw units");
     return new double[] {sIn, sOut};
   }
 
@@ -137,7 +144,8 @@ final class LlamaScope {
       throw config.unsupported("apply_decoder_bias_to_pre_encoder", true, "false with another hook_point_out than hook_point_in");
     }
     sae.deltaScale = 1 / sOut;
-    sae.folded.add("the decoder's bias is subtracted from the input (apply_decoder_bias_to_pre_encoder): the encoder's becomes itself - <it, w_j>");
+    sae.folded.add(
+        "the decoder's bias is subtracted from the input (apply_decoder_bias_to_pre_encoder): the encoder's becomes itself - <it, w_j>");
   }
 
   private void select(SaeReader.Options options, double[] s) {
@@ -161,16 +169,17 @@ final class LlamaScope {
       return;
     }
     sae.thresholdIsLog = true;
-    // Learnt with the scaled input, and gate and decoder rows of that time; rows are scaled with the norms, and then count themselves.
+    // It was learnt for inputs times s_in; where the norms of the decoder's rows count, those are now times s_in / s_out.
     sae.thresholdScale = 1 / s[sae.foldsDecoderNorm ? 1 : 0];
-    sae.folded.add("threshold is exp(%s), over the scale of the activations".formatted(sae.threshold.name));
+    sae.folded.add("threshold is exp(%s), as trained: over the scale of the activations".formatted(sae.threshold.name));
   }
 
   /** Computed by lm_saes for raw activations, after all else was folded. */
   private void readScalarThreshold() {
     Double threshold = config.number("jump_relu_threshold");
     if (threshold == null) {
-      throw config.error("act_fn is \"jumprelu\", but there is neither a jump_relu_threshold nor a tensor \"%s\"".formatted(LOG_THRESHOLD.get(0)));
+      throw config.error(
+          "act_fn is \"jumprelu\", but there is neither a jump_relu_threshold nor a tensor \"%s\"".formatted(LOG_THRESHOLD.get(0)));
     }
     sae.scalarThreshold = threshold;
     sae.folded.add("threshold is %s for every feature, in raw units (jump_relu_threshold): it becomes itself - bias".formatted(threshold));

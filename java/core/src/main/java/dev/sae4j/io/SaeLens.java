@@ -153,10 +153,7 @@ final class SaeLens {
     if (!sae.isTranscoder && config.has("d_out") && !config.size("d_out").equals(dIn)) {
       throw config.unsupported("d_out", config.size("d_out"), "d_in, or the architecture of a transcoder");
     }
-    Tensor wEnc = sae.wEnc.tensor();
-    if (dIn != null && Arrays.stream(wEnc.shape).noneMatch(length -> length == dIn)) {
-      throw config.error("d_in is %d, but W_enc has shape %s".formatted(dIn, wEnc.shapeText()));
-    }
+    config.requireDimension("d_in", sae.wEnc.tensor());
   }
 
   private void select() {
@@ -183,7 +180,8 @@ final class SaeLens {
     }
     sae.foldsDecoderNorm = true;
     sae.folded.add(
-        "features are gated and ranked times the norm of their decoder row (rescale_acts_by_decoder_norm): scale and offset times it, row over it");
+        "features are gated and ranked times the norm of their decoder row (rescale_acts_by_decoder_norm): "
+            + "scale and offset times it, row over it");
   }
 
   private void subtractBDec() {
@@ -219,8 +217,8 @@ final class SaeLens {
       sae.decoderScale = 1 / s;
       sae.bDecScale = 1 / s;
       sae.folded.add(
-          "the input is scaled by %s (normalize_activations expected_average_only_in): scale times it, W_dec and b_dec over it; features stay in normalised units"
-              .formatted(s));
+          "the input is scaled by %s (normalize_activations expected_average_only_in): ".formatted(s)
+              + "scale times it, W_dec and b_dec over it; features stay in normalised units");
     } else if (mode.equals("layer_norm")) {
       sae.normalization = Normalization.LAYER;
     } else if (mode.equals("constant_norm_rescale")) {

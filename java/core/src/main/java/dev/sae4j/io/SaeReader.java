@@ -4,8 +4,12 @@ import dev.sae4j.SaeException;
 import dev.sae4j.SaeFormatException;
 import dev.sae4j.SaeInfo;
 import dev.sae4j.SaeWeights;
+import java.io.IOException;
+import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
@@ -221,10 +225,10 @@ public final class SaeReader {
     }
     List<Format> fitting = candidates.stream().filter(format -> format.fits.test(names)).toList();
     if (fitting.size() != 1) {
+      List<String> named = (fitting.isEmpty() ? candidates : fitting).stream().map(Format::name).toList();
       throw new SaeFormatException(
           "%s: may be of the formats %s, and its tensors don't tell: %s; name the format (--format)"
-              .formatted(
-                  weights, String.join(", ", candidates.stream().map(Format::name).toList()), Failures.list(names)));
+              .formatted(weights, String.join(", ", named), Failures.list(names)));
     }
     return fitting.get(0);
   }
@@ -251,8 +255,20 @@ public final class SaeReader {
       Path file = folder.resolve(name);
       return Files.isRegularFile(file) ? file : null;
     }
-    List<Path> files = Config.list(folder, name);
+    List<Path> files = list(folder, name);
     return files.size() == 1 ? files.get(0) : null;
+  }
+
+  /** The files in a folder whose names match a glob, in order. */
+  static List<Path> list(Path folder, String glob) {
+    List<Path> files = new ArrayList<>();
+    try (DirectoryStream<Path> stream = Files.newDirectoryStream(folder, glob)) {
+      stream.forEach(files::add);
+    } catch (IOException e) {
+      throw Failures.of(folder, e);
+    }
+    Collections.sort(files);
+    return files;
   }
 
   private static String extension(Path path) {

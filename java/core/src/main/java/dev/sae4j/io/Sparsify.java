@@ -66,6 +66,7 @@ final class Sparsify {
   /** num_latents, where 0 or nothing means d_in times expansion_factor. */
   private void requireSize() {
     config.requireLength("d_in", sae.bDec);
+    config.requireDimension("d_in", sae.wEnc.tensor());
     if (config.has("num_latents") && !config.hasZero("num_latents")) {
       config.requireLength("num_latents", sae.bEnc);
     } else if (config.has("d_in") && config.has("expansion_factor")) {

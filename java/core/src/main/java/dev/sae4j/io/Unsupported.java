@@ -9,20 +9,24 @@ final class Unsupported {
   private Unsupported() {}
 
   static void refuse(Path path) {
-    boolean isFolder = Files.isDirectory(path);
-    Path folder = isFolder ? path : path.toAbsolutePath().getParent();
-    String file = isFolder ? "*" : path.getFileName().toString();
-    if (Files.exists(folder.resolve("conf.yaml")) && (isFolder ? has(path, "latest_ckpt.safetensors") : file.equals("latest_ckpt.safetensors"))) {
+    if (holds(path, "latest_ckpt.safetensors") && Files.exists(folder(path).resolve("conf.yaml"))) {
       throw new SaeFormatException(
-          path + ": is a temporal SAE (conf.yaml, latest_ckpt.safetensors), whose features depend on earlier tokens: not supported");
+          path + ": is a temporal SAE (latest_ckpt.safetensors, conf.yaml), whose features need earlier tokens: not supported");
     }
-    if (isFolder ? has(path, "W_{enc,dec}_*.safetensors") : file.matches("W_(enc|dec)_\\d+\\.safetensors")) {
+    if (holds(path, "W_{enc,dec}_[0-9]*.safetensors")) {
       throw new SaeFormatException(
-          path + ": is a cross-layer transcoder (CLT: W_enc_N.safetensors, W_dec_N.safetensors), whose features write to many layers: not supported");
+          path + ": is a cross-layer transcoder (CLT, W_enc_N.safetensors), whose features write to many layers: not supported");
     }
   }
 
-  private static boolean has(Path folder, String glob) {
-    return !Config.list(folder, glob).isEmpty();
+  private static Path folder(Path path) {
+    return Files.isDirectory(path) ? path : path.toAbsolutePath().getParent();
+  }
+
+  /** Whether it is, or is a folder with, a file of that name. */
+  private static boolean holds(Path path, String glob) {
+    return Files.isDirectory(path)
+        ? !SaeReader.list(path, glob).isEmpty()
+        : path.getFileSystem().getPathMatcher("glob:" + glob).matches(path.getFileName());
   }
 }
