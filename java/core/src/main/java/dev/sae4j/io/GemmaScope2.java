@@ -4,8 +4,8 @@ import java.util.List;
 import java.util.Set;
 
 /**
- * Gemma Scope 2: {@code config.json} and {@code params.safetensors} of JumpReLU weights in lower case, w_enc [d_in, d_sae], w_dec [d_sae,
- * d_out]. SAEs and transcoders; these may have an affine_skip_connection.
+ * Gemma Scope 2: {@code config.json} and {@code params.safetensors} of JumpReLU weights in lower case, w_enc [d_in, d_sae], w_dec
+ * [d_sae, d_out]. SAEs and transcoders; these may have an affine_skip_connection.
  */
 final class GemmaScope2 {
   static final String FORMAT = "gemma-scope-2";

@@ -6,10 +6,10 @@ import java.util.List;
 import java.util.Set;
 
 /**
- * What lm_saes and its successor llamascopium write: Llama Scope ({@code hyperparams.json}, a scalar threshold and two norms in it) and
- * newer ones ({@code config.json}, log thresholds and norms among the tensors). Loaded as lm_saes does for inference: first the norms of
- * the data set are folded in, so that features are in the units of the raw activations; then, where the decoder's norm counts, rows of
- * the decoder become unit vectors.
+ * What lm_saes and its successor llamascopium write: Llama Scope ({@code hyperparams.json}, a scalar threshold and two norms in
+ * it) and newer ones ({@code config.json}, log thresholds and norms among the tensors). Loaded as lm_saes does for inference: first
+ * the norms of the data set are folded in, so that features are in the units of the raw activations; then, where the decoder's norm
+ * counts, rows of the decoder become unit vectors.
  */
 final class LlamaScope {
   static final String FORMAT = "llama-scope";
@@ -141,7 +141,7 @@ final class LlamaScope {
       return;
     }
     if (sae.isTranscoder) {
-      throw config.unsupported("apply_decoder_bias_to_pre_encoder", true, "false with another hook_point_out than hook_point_in");
+      throw config.unsupported("apply_decoder_bias_to_pre_encoder", true, "false with a transcoder");
     }
     sae.deltaScale = 1 / sOut;
     sae.folded.add(
@@ -172,6 +172,10 @@ final class LlamaScope {
     // It was learnt for inputs times s_in; where the norms of the decoder's rows count, those are now times s_in / s_out.
     sae.thresholdScale = 1 / s[sae.foldsDecoderNorm ? 1 : 0];
     sae.folded.add("threshold is exp(%s), as trained: over the scale of the activations".formatted(sae.threshold.name));
+    if (sae.thresholdScale != 1) {
+      sae.warnings.add(
+          "thresholds are taken in the units they were trained in; lm_saes itself does not scale them with the rest for inference");
+    }
   }
 
   /** Computed by lm_saes for raw activations, after all else was folded. */
@@ -182,6 +186,7 @@ final class LlamaScope {
           "act_fn is \"jumprelu\", but there is neither a jump_relu_threshold nor a tensor \"%s\"".formatted(LOG_THRESHOLD.get(0)));
     }
     sae.scalarThreshold = threshold;
-    sae.folded.add("threshold is %s for every feature, in raw units (jump_relu_threshold): it becomes itself - bias".formatted(threshold));
+    sae.folded.add(
+        "threshold is %s for every feature, in raw units (jump_relu_threshold): it becomes itself - bias".formatted(threshold));
   }
 }

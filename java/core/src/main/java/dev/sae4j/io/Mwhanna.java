@@ -4,8 +4,8 @@ import java.util.List;
 import java.util.Set;
 
 /**
- * Transcoders as circuit-tracer takes them (mwhanna's of Qwen3): {@code layer_N.safetensors} beside a YAML configuration that names the
- * model's hooks only. W_enc and W_dec, both [d_sae, d]; ReLU.
+ * Transcoders as circuit-tracer takes them (mwhanna's of Qwen3): {@code layer_N.safetensors} beside a YAML configuration, of which
+ * nothing is needed. W_enc and W_dec, both [d_sae, d]; ReLU.
  */
 final class Mwhanna {
   static final String FORMAT = "mwhanna";

@@ -26,7 +26,7 @@ import java.util.function.Predicate;
  *   <li>{@code "llamascopium"}, Llama Scope R1 too: {@code config.json} and {@code sae_weights.safetensors};
  *   <li>{@code "gemma-scope"}: a {@code params.npz}, or a folder with one; stored or deflated;
  *   <li>{@code "gemma-scope-2"}: {@code config.json} and {@code params.safetensors};
- *   <li>{@code "mwhanna"}: a transcoder's {@code layer_N.safetensors} with a {@code config.yaml} or {@code wandb-config.yaml} beside it.
+ *   <li>{@code "mwhanna"}: a transcoder's {@code layer_N.safetensors} with a {@code config.yaml} beside it.
  * </ul>
  *
  * <p>In place of a safetensors file there may be its shards, with {@code <name>.safetensors.index.json}.
