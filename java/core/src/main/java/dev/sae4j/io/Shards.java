@@ -18,7 +18,7 @@ import java.util.TreeMap;
  */
 final class Shards {
   static final String INDEX = ".index.json";
-  private static final String FILE = "[^/\\\\]+\\.safetensors"; // in this folder: an index from anywhere must not name another
+  private static final String FILE = "[\\w.@+ -]+\\.safetensors"; // of this folder: an index must not lead anywhere else
   private static final int MAX_FILES = 1024;
 
   private Shards() {}
