@@ -61,12 +61,16 @@ final class Checkpoint {
   Tensor bDec;
   /** [d_out, d_in], or null. */
   Tensor wSkip;
+  /** Whether it lies as [d_in, d_out] instead. */
+  boolean turnsSkip;
   /** [d_sae], or of one value for all; null for none. */
   Tensor threshold;
   /** For all features, where there is no tensor of it; -infinity for none. */
   double scalarThreshold = Double.NEGATIVE_INFINITY;
   /** Whether the tensor holds logarithms. */
   boolean thresholdIsLog;
+  /** Of the tensor's thresholds. */
+  double thresholdScale = 1;
   /** In place of b_enc and threshold, or null. */
   Gated gated;
   /** [d_sae]: decode multiplies each feature by it; or null. */
@@ -112,7 +116,7 @@ final class Checkpoint {
         copy(bDec, weights.bDec());
       }
       if (wSkip != null) {
-        copy(wSkip, weights.wSkip());
+        copyMatrix(wSkip, turnsSkip, weights.wSkip());
       }
       new Folding(weights).run();
       weights.warn(SelfCheck.geometry(weights));
@@ -140,9 +144,7 @@ final class Checkpoint {
     long dSae = bEnc != null ? length(bEnc) : gated != null ? length(gated.bGate) : dimension(wEnc, true);
     long dOut = bDec != null ? length(bDec) : other(wDec, dSae);
     long dIn = isTranscoder || bDec == null ? other(wEnc, dSae) : dOut;
-    if (wSkip != null && !wSkip.hasShape(dOut, dIn)) {
-      throw wSkip.error("shape is %s, expected [%d, %d]: d_out and d_in".formatted(wSkip.shapeText(), dOut, dIn));
-    }
+    requireSkip(dIn, dOut);
     if (prefix > dSae) {
       throw new IllegalArgumentException("the prefix must be 1 to d_sae = %d, got %d".formatted(dSae, prefix));
     }
@@ -150,6 +152,14 @@ final class Checkpoint {
       return new SaeWeights.Form(dIn, dOut, dSae, selection, selection == Selection.GATE ? 0 : k, normalization, wSkip != null);
     } catch (IllegalArgumentException e) {
       throw new SaeFormatException(path + ": " + e.getMessage(), e);
+    }
+  }
+
+  private void requireSkip(long dIn, long dOut) {
+    if (wSkip != null && !(turnsSkip ? wSkip.hasShape(dIn, dOut) : wSkip.hasShape(dOut, dIn))) {
+      throw wSkip.error(
+          "shape is %s, expected [%d, %d] by d_in = %d and d_out = %d"
+              .formatted(wSkip.shapeText(), turnsSkip ? dIn : dOut, turnsSkip ? dOut : dIn, dIn, dOut));
     }
   }
 
@@ -528,8 +538,8 @@ final class Checkpoint {
       } else {
         threshold.read(first, theta, count);
       }
-      for (int i = 0; thresholdIsLog && i < count; i++) {
-        theta[i] = Math.exp(theta[i]);
+      for (int i = 0; i < count; i++) {
+        theta[i] = thresholdScale * (thresholdIsLog ? Math.exp(theta[i]) : theta[i]);
       }
     }
 

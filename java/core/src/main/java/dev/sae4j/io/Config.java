@@ -5,6 +5,8 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 
@@ -22,6 +24,17 @@ record Config(Path path, String prefix, Map<String, Object> map) {
     } catch (IOException e) {
       throw Failures.of(path, e);
     }
+  }
+
+  /** The first file there is of these names, as seen from the weights; null for none. */
+  static Path beside(Path weights, List<String> names) {
+    for (String name : names) {
+      Path file = weights.resolveSibling(name).normalize();
+      if (Files.isRegularFile(file)) {
+        return file;
+      }
+    }
+    return null;
   }
 
   SaeFormatException error(String message) {
@@ -121,11 +134,23 @@ record Config(Path path, String prefix, Map<String, Object> map) {
     return new Config(path, prefix + key + ".", value == null ? Map.of() : (Map<String, Object>) value);
   }
 
+  boolean hasZero(String key) {
+    return map.get(key) instanceof Json.Literal literal && literal.text().equals("0");
+  }
+
   /** Refuses a tensor whose length is not what the configuration says. */
   void requireLength(String key, Tensor vector) {
     Long size = size(key);
     if (size != null && vector != null && !vector.hasShape(size)) {
       throw error("%s is %d, but %s has shape %s".formatted(prefix + key, size, vector.name, vector.shapeText()));
+    }
+  }
+
+  /** Refuses a matrix of which no length is what the configuration says. */
+  void requireDimension(String key, Tensor matrix) {
+    Long size = size(key);
+    if (size != null && Arrays.stream(matrix.shape).noneMatch(length -> length == size)) {
+      throw error("%s is %d, but %s has shape %s".formatted(prefix + key, size, matrix.name, matrix.shapeText()));
     }
   }
 }

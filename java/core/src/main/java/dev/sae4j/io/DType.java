@@ -5,6 +5,8 @@ import java.nio.ByteOrder;
 
 /** A number format on disk, little-endian. The constants carry safetensors' names. */
 enum DType {
+  F8_E4M3("float8_e4m3fn", 1),
+  F8_E5M2("float8_e5m2", 1),
   F16("float16", 2),
   BF16("bfloat16", 2),
   F32("float32", 4),
@@ -46,7 +48,7 @@ enum DType {
     return this != I32 && this != I64;
   }
 
-  /** Decodes count values of a 16- or 32-bit floating format. */
+  /** Decodes count values of a floating format of at most 32 bits. */
   void decode(ByteBuffer from, float[] into, int at, int count) {
     ByteBuffer bytesLittle = from.order(ByteOrder.LITTLE_ENDIAN);
     switch (this) {
@@ -58,33 +60,46 @@ enum DType {
       }
       case F16 -> {
         for (int i = 0; i < count; i++) {
-          into[at + i] = Half.VALUES[bytesLittle.getShort(2 * i) & 0xffff];
+          into[at + i] = Tables.F16[bytesLittle.getShort(2 * i) & 0xffff];
+        }
+      }
+      case F8_E4M3, F8_E5M2 -> {
+        float[] table = this == F8_E4M3 ? Tables.F8_E4M3 : Tables.F8_E5M2;
+        for (int i = 0; i < count; i++) {
+          into[at + i] = table[bytesLittle.get(i) & 0xff];
         }
       }
       default -> throw new AssertionError(this);
     }
   }
 
-  /** Every float16, by its bits: built on first use. */
-  private static final class Half {
-    static final float[] VALUES = new float[1 << 16];
+  /** Every value of the small formats, by its bits: built on first use. */
+  private static final class Tables {
+    static final float[] F16 = table(5, 10, true);
+    static final float[] F8_E4M3 = table(4, 3, false);
+    static final float[] F8_E5M2 = table(5, 2, true);
 
-    static {
-      for (int bits = 0; bits < VALUES.length; bits++) {
-        VALUES[bits] = toFloat(bits);
+    /** @param hasInfinity as IEEE 754 has it; else only the largest fraction of the largest exponent is no number */
+    private static float[] table(int exponentBits, int fractionBits, boolean hasInfinity) {
+      float[] values = new float[1 << (1 + exponentBits + fractionBits)];
+      int half = values.length / 2;
+      for (int bits = 0; bits < half; bits++) {
+        values[bits] = magnitude(bits, exponentBits, fractionBits, hasInfinity);
+        values[half + bits] = -values[bits];
       }
+      return values;
     }
 
-    private static float toFloat(int bits) {
-      int exponent = bits >> 10 & 0x1f;
-      int fraction = bits & 0x3ff;
-      float magnitude =
-          switch (exponent) {
-            case 0 -> Math.scalb((float) fraction, -24);
-            case 31 -> fraction == 0 ? Float.POSITIVE_INFINITY : Float.NaN;
-            default -> Math.scalb((float) (1024 + fraction), exponent - 25);
-          };
-      return (bits & 0x8000) == 0 ? magnitude : -magnitude;
+    private static float magnitude(int bits, int exponentBits, int fractionBits, boolean hasInfinity) {
+      int exponent = bits >> fractionBits;
+      int one = 1 << fractionBits;
+      int fraction = bits & (one - 1);
+      int shift = -((1 << (exponentBits - 1)) - 1) - fractionBits; // by the bias, and to whole fractions
+      boolean isLast = exponent == (1 << exponentBits) - 1;
+      if (isLast && (hasInfinity || fraction == one - 1)) {
+        return hasInfinity && fraction == 0 ? Float.POSITIVE_INFINITY : Float.NaN;
+      }
+      return exponent == 0 ? Math.scalb((float) fraction, 1 + shift) : Math.scalb((float) (one + fraction), exponent + shift);
     }
   }
 }

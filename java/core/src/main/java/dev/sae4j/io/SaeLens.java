@@ -5,6 +5,7 @@ import dev.sae4j.SaeWeights.Normalization;
 import dev.sae4j.SaeWeights.Selection;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
@@ -16,8 +17,9 @@ import java.util.Set;
  */
 final class SaeLens {
   static final String FORMAT = "saelens";
-  static final String CONFIG = "cfg.json";
-  static final String WEIGHTS = "sae_weights.safetensors";
+  static final List<String> CONFIGS = List.of("cfg.json");
+  static final List<String> WEIGHTS = List.of("sae_weights.safetensors", "model.safetensors");
+  private static final String SPARSITY = "sparsity.safetensors";
   private static final String SCALER = "activation_scaler.json";
 
   /** The tensors of an architecture beside W_enc, W_dec, b_enc and b_dec. */
@@ -39,15 +41,15 @@ final class SaeLens {
   private final SaeReader.Options options;
   private final Checkpoint sae;
 
-  private SaeLens(Config config, TensorFile file, SaeReader.Options options) {
-    this.config = config;
+  private SaeLens(TensorFile file, SaeReader.Options options) {
+    this.config = Config.read(Config.beside(file.path(), CONFIGS));
     this.file = file;
     this.options = options;
     this.sae = new Checkpoint(file.path(), FORMAT);
   }
 
-  static Checkpoint read(Config config, TensorFile file, SaeReader.Options options) {
-    return new SaeLens(config, file, options).read();
+  static Checkpoint read(TensorFile file, SaeReader.Options options) {
+    return new SaeLens(file, options).read();
   }
 
   private Checkpoint read() {
@@ -55,17 +57,18 @@ final class SaeLens {
     Config metadata = config.nested("metadata");
     sae.modelName = metadata.has("model_name") ? metadata.text("model_name") : config.text("model_name");
     sae.hookName = metadata.has("hook_name") ? metadata.text("hook_name") : config.text("hook_name", "hook_point");
-    sae.isTranscoder = sae.architecture.endsWith("transcoder") || config.isTrue("is_transcoder");
+    sae.isTranscoder = sae.architecture.endsWith("transcoder");
     readTensors();
     config.requireLength("d_sae", sae.gated == null ? sae.bEnc : sae.gated.bGate());
     config.requireLength(sae.isTranscoder ? "d_out" : "d_in", sae.bDec);
-    requireEqualOut();
+    requireDimensions();
     select();
     subtractBDec();
     normalize();
     noteReshape();
     noteThreshold();
     readScalingFactor(metadata);
+    readSparsity();
     return sae;
   }
 
@@ -88,6 +91,12 @@ final class SaeLens {
     if (architecture.equals("standard") && config.has("k")) {
       throw config.unsupported("k", config.size("k"), "none with the architecture standard");
     }
+    if (config.isTrue("is_transcoder") && !architecture.endsWith("transcoder")) {
+      if (!architecture.equals("standard")) {
+        throw config.unsupported("is_transcoder", true, "false with the architecture " + architecture);
+      }
+      return "transcoder"; // as versions before 6 say it
+    }
     return architecture;
   }
 
@@ -106,14 +115,21 @@ final class SaeLens {
   private void readTensors() {
     Set<String> own = ARCHITECTURES.get(sae.architecture);
     Set<String> known = new LinkedHashSet<>(own);
-    known.addAll(List.of("W_enc", "W_dec", "b_enc", "b_dec", "scaling_factor"));
+    known.addAll(List.of("W_enc", "W_dec", "b_dec", "scaling_factor"));
+    if (!own.contains("b_gate")) {
+      known.add("b_enc");
+    }
     if (!own.contains("threshold") && file.tensors().containsKey("threshold")) {
       throw new SaeFormatException(
           "%s: has a \"threshold\" tensor, but cfg.json says architecture \"%s\"".formatted(file.path(), sae.architecture));
     }
     if (own.contains("threshold") && !file.tensors().containsKey("threshold")) {
       throw new SaeFormatException(
-          "%s: no \"threshold\" tensor, but cfg.json says architecture \"%s\"".formatted(file.path(), sae.architecture));
+          "%s: no \"threshold\" tensor, but cfg.json says architecture \"%s\"%s"
+              .formatted(
+                  file.path(),
+                  sae.architecture,
+                  sae.architecture.endsWith("batchtopk") ? "; for inference SAELens saves it as \"jumprelu\", with one" : ""));
     }
     SaeReader.refuseUnknown(file, known, sae.architecture);
     sae.wEnc = new Checkpoint.Matrix(file.require("W_enc"), false);
@@ -132,18 +148,17 @@ final class SaeLens {
     }
   }
 
-  private void requireEqualOut() {
-    if (!sae.isTranscoder && config.has("d_out") && !config.size("d_out").equals(config.size("d_in"))) {
+  private void requireDimensions() {
+    Long dIn = config.size("d_in");
+    if (!sae.isTranscoder && config.has("d_out") && !config.size("d_out").equals(dIn)) {
       throw config.unsupported("d_out", config.size("d_out"), "d_in, or the architecture of a transcoder");
     }
+    config.requireDimension("d_in", sae.wEnc.tensor());
   }
 
   private void select() {
-    boolean rescales = config.isTrue("rescale_acts_by_decoder_norm");
+    rescaleByDecoderNorm();
     if (!sae.architecture.equals("topk")) {
-      if (rescales && !sae.architecture.endsWith("batchtopk")) {
-        throw config.unsupported("rescale_acts_by_decoder_norm", true, "false but for TopK");
-      }
       return;
     }
     Long k = config.size("k");
@@ -153,11 +168,20 @@ final class SaeLens {
     }
     sae.selection = Selection.TOP;
     sae.k = k;
-    if (rescales) {
-      sae.foldsDecoderNorm = true;
-      sae.folded.add(
-          "features are ranked times the norm of their decoder row (rescale_acts_by_decoder_norm): scale and offset times it, row over it");
+  }
+
+  /** SAELens folds it before it saves; then rows are of norm 1, and doing so again does nothing. */
+  private void rescaleByDecoderNorm() {
+    if (!config.isTrue("rescale_acts_by_decoder_norm")) {
+      return;
     }
+    if (!sae.architecture.endsWith("topk")) {
+      throw config.unsupported("rescale_acts_by_decoder_norm", true, "false but for TopK");
+    }
+    sae.foldsDecoderNorm = true;
+    sae.folded.add(
+        "features are gated and ranked times the norm of their decoder row (rescale_acts_by_decoder_norm): "
+            + "scale and offset times it, row over it");
   }
 
   private void subtractBDec() {
@@ -184,14 +208,17 @@ final class SaeLens {
     if (mode == null || mode.equals(false) || mode.equals("none")) {
       return;
     }
+    if (sae.isTranscoder) {
+      throw config.unsupported("normalize_activations", mode, "\"none\" with a transcoder");
+    }
     if (mode.equals("expected_average_only_in")) {
       double s = normScalingFactor();
       sae.inputScale = s;
       sae.decoderScale = 1 / s;
       sae.bDecScale = 1 / s;
       sae.folded.add(
-          "the input is scaled by %s (normalize_activations expected_average_only_in): scale times it, W_dec and b_dec over it; features stay in normalised units"
-              .formatted(s));
+          "the input is scaled by %s (normalize_activations expected_average_only_in): ".formatted(s)
+              + "scale times it, W_dec and b_dec over it; features stay in normalised units");
     } else if (mode.equals("layer_norm")) {
       sae.normalization = Normalization.LAYER;
     } else if (mode.equals("constant_norm_rescale")) {
@@ -260,5 +287,39 @@ final class SaeLens {
     } else {
       sae.warnings.add("scaling_factor is not 1 for every feature, and ignored, as SAELens %s does".formatted(version));
     }
+  }
+
+  /** What is known of the training set: log10 of the firing frequency of each feature. The SAE is whole without it. */
+  private void readSparsity() {
+    Path path = config.path().resolveSibling(SPARSITY);
+    if (!Files.isRegularFile(path)) {
+      return;
+    }
+    try (TensorFile sparsity = TensorFile.open(path)) {
+      Tensor frequencies = sparsity.require("sparsity");
+      Tensor features = sae.gated == null ? sae.bEnc : sae.gated.bGate();
+      if (!Arrays.equals(frequencies.shape, features.shape)) {
+        throw frequencies.error("shape is %s, expected %s".formatted(frequencies.shapeText(), features.shapeText()));
+      }
+      sae.publishedL0 = sumOfFrequencies(frequencies);
+    } catch (SaeFormatException e) {
+      sae.warnings.add("%s is not used: %s".formatted(SPARSITY, e.getMessage()));
+    }
+  }
+
+  private static double sumOfFrequencies(Tensor log10) {
+    double[] chunk = new double[1 << 12];
+    double sum = 0;
+    for (long first = 0; first < log10.size; first += chunk.length) {
+      int count = (int) Math.min(chunk.length, log10.size - first);
+      log10.read(first, chunk, count);
+      for (int i = 0; i < count; i++) {
+        if (!(chunk[i] < 1e-6)) { // 1 + 1e-10, which it is made of, may be rounded up
+          throw log10.error("%s at [%d] is no log10 of a frequency".formatted(chunk[i], first + i));
+        }
+        sum += Math.pow(10, chunk[i]);
+      }
+    }
+    return sum;
   }
 }

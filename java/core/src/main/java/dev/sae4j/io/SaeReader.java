@@ -4,21 +4,32 @@ import dev.sae4j.SaeException;
 import dev.sae4j.SaeFormatException;
 import dev.sae4j.SaeInfo;
 import dev.sae4j.SaeWeights;
+import java.io.IOException;
+import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.function.Predicate;
 
 /**
  * Reads SAE checkpoints, with weights in float32, float16, bfloat16 or float64, each tensor by its own dtype:
  *
  * <ul>
- *   <li>{@code "saelens"}: a folder with {@code cfg.json} (version 6 or older) and {@code sae_weights.safetensors}, or the
- *       path of that file in it;
- *   <li>{@code "gemma-scope"}: a {@code params.npz}, or a folder with one; stored or deflated.
+ *   <li>{@code "saelens"}: a folder with {@code cfg.json} (version 6 or older) and {@code sae_weights.safetensors} or {@code
+ *       model.safetensors}, or the path of that file in it;
+ *   <li>{@code "sparsify"} (EleutherAI): {@code cfg.json} and {@code sae.safetensors};
+ *   <li>{@code "llama-scope"}: {@code hyperparams.json} and {@code checkpoints/final.safetensors};
+ *   <li>{@code "llamascopium"}, Llama Scope R1 too: {@code config.json} and {@code sae_weights.safetensors};
+ *   <li>{@code "gemma-scope"}: a {@code params.npz}, or a folder with one; stored or deflated;
+ *   <li>{@code "gemma-scope-2"}: {@code config.json} and {@code params.safetensors};
+ *   <li>{@code "mwhanna"}: a transcoder's {@code layer_N.safetensors} with a {@code config.yaml} beside it.
  * </ul>
+ *
+ * <p>In place of a safetensors file there may be its shards, with {@code <name>.safetensors.index.json}.
  *
  * <p>What is none of these is refused by name: no SAE is loaded as another architecture than its own. Weights stream from the
  * file into native memory; the Java heap never holds an array.
@@ -72,22 +83,39 @@ public final class SaeReader {
   }
 
   /**
-   * A format: where its files lie, and who reads them.
+   * A format: where its files lie, what tells it from others of these names, and who reads it.
    *
-   * @param weights the name of the weights in a folder, a pattern of a glob
-   * @param config the name of the file beside them, null for none; the weights' folder may hold it, or the one above
+   * @param weights names that the weights may have in a folder; one with a {@code *} means the only such file
+   * @param configs names that the file beside the weights may have, as seen from them; empty where there need be none
+   * @param fits whether the tensors' names are of this format, where the files' names are of several
    */
-  private record Format(String name, String weights, String config, Reader reader) {
-    /** Where a path's weights would be. */
+  private record Format(
+      String name, List<String> weights, List<String> configs, Predicate<Set<String>> fits, Reader reader) {
+    /** The weights that a path means by this format, whatever lies beside them; null if there are none. */
     Path weights(Path path) {
-      return Files.isDirectory(path) ? path.resolve(weights) : path;
+      if (!Files.isDirectory(path)) {
+        return extension(path).equals(extension(Path.of(weights.get(0)))) ? path : null;
+      }
+      for (String weight : weights) {
+        for (String file : List.of(weight, weight + Shards.INDEX)) {
+          Path found = only(path, file);
+          if (found != null) {
+            return found;
+          }
+        }
+      }
+      return null;
     }
 
-    /** The weights that a path means by this format; null if there are none. */
+    /** The weights that a path means by this format, if all is there that it needs; else null. */
     Path find(Path path) {
       Path file = weights(path);
-      boolean isNamed = Files.exists(file) && extension(file).equals(extension(Path.of(weights)));
-      return isNamed && (config == null || Files.exists(file.resolveSibling(config))) ? file : null;
+      return file != null && (configs.isEmpty() || Config.beside(file, configs) != null) ? file : null;
+    }
+
+    @Override
+    public String toString() {
+      return "%s%s (%s)".formatted(configs.isEmpty() ? "" : configs.get(0).replace("../", "") + " + ", weights.get(0), name);
     }
   }
 
@@ -96,9 +124,37 @@ public final class SaeReader {
           new Format(
               SaeLens.FORMAT,
               SaeLens.WEIGHTS,
-              SaeLens.CONFIG,
-              (file, options) -> SaeLens.read(Config.read(file.path().resolveSibling(SaeLens.CONFIG)), file, options)),
-          new Format(GemmaScope.FORMAT, GemmaScope.WEIGHTS, null, (file, options) -> GemmaScope.read(file)));
+              SaeLens.CONFIGS,
+              names -> names.contains("W_dec") && !names.contains("encoder.weight"),
+              SaeLens::read),
+          new Format(
+              Sparsify.FORMAT,
+              Sparsify.WEIGHTS,
+              Sparsify.CONFIGS,
+              names -> names.contains("W_dec") && names.contains("encoder.weight"),
+              Sparsify::read),
+          new Format(
+              LlamaScope.FORMAT,
+              LlamaScope.WEIGHTS,
+              LlamaScope.CONFIGS,
+              names -> names.contains("decoder.weight"),
+              (file, options) -> LlamaScope.read(LlamaScope.FORMAT, LlamaScope.CONFIGS, file, options)),
+          new Format(
+              LlamaScope.NEW_FORMAT,
+              LlamaScope.NEW_WEIGHTS,
+              LlamaScope.NEW_CONFIGS,
+              names -> names.contains("decoder.weight") || names.contains("W_E"),
+              (file, options) -> LlamaScope.read(LlamaScope.NEW_FORMAT, LlamaScope.NEW_CONFIGS, file, options)),
+          new Format(
+              GemmaScope.FORMAT, List.of(GemmaScope.WEIGHTS), List.of(), names -> true, (file, options) -> GemmaScope.read(file)),
+          new Format(
+              GemmaScope2.FORMAT,
+              GemmaScope2.WEIGHTS,
+              GemmaScope2.CONFIGS,
+              names -> names.contains("w_enc"),
+              (file, options) -> GemmaScope2.read(file)),
+          new Format(
+              Mwhanna.FORMAT, Mwhanna.WEIGHTS, Mwhanna.CONFIGS, names -> names.contains("W_enc"), Mwhanna::read));
 
   private SaeReader() {}
 
@@ -141,48 +197,83 @@ public final class SaeReader {
   }
 
   private static Format detect(Path path) {
+    Unsupported.refuse(path);
     List<Format> found = FORMATS.stream().filter(format -> format.find(path) != null).toList();
-    List<Format> partly = FORMATS.stream().filter(format -> Files.exists(format.weights(path))).toList();
+    List<Format> partly = FORMATS.stream().filter(format -> format.weights(path) != null).toList();
     if (found.isEmpty() && partly.size() == 1) {
       return partly.get(0); // which will name what is missing
     }
     if (found.isEmpty()) {
       throw new SaeException(
           "%s: no SAE found; looked for %s"
-              .formatted(
-                  path,
-                  String.join(
-                      ", ",
-                      FORMATS.stream()
-                          .map(f -> (f.config == null ? "" : f.config + " + ") + f.weights + " (" + f.name + ")")
-                          .toList())));
+              .formatted(path, String.join(", ", FORMATS.stream().map(Format::toString).toList())));
     }
-    if (found.size() > 1) {
+    Set<Path> weights = new LinkedHashSet<>(found.stream().map(format -> format.find(path)).toList());
+    if (weights.size() > 1) {
       throw new SaeException(
-          "%s: holds %d SAEs, %s; name the file, or the format"
-              .formatted(path, found.size(), String.join(" and ", found.stream().map(Format::weights).toList())));
+          "%s: holds %d SAEs, %s; name the file, or the format (--format)"
+              .formatted(path, weights.size(), String.join(" and ", found.stream().map(Format::toString).toList())));
     }
-    return found.get(0);
+    return found.size() == 1 ? found.get(0) : byTensors(found, weights.iterator().next());
+  }
+
+  /** The one of these formats that the tensors of the file are of. */
+  private static Format byTensors(List<Format> candidates, Path weights) {
+    Set<String> names;
+    try (TensorFile file = TensorFile.open(weights)) {
+      names = file.tensors().keySet();
+    }
+    List<Format> fitting = candidates.stream().filter(format -> format.fits.test(names)).toList();
+    if (fitting.size() != 1) {
+      List<String> named = (fitting.isEmpty() ? candidates : fitting).stream().map(Format::name).toList();
+      throw new SaeFormatException(
+          "%s: may be of the formats %s, and its tensors don't tell: %s; name the format (--format)"
+              .formatted(weights, String.join(", ", named), Failures.list(names)));
+    }
+    return fitting.get(0);
   }
 
   /** The weights, if all that the format needs is there. */
   private static Path requireParts(Format format, Path path) {
     Path weights = format.weights(path);
-    List<Path> parts = new ArrayList<>();
-    if (format.config != null) {
-      parts.add(weights.resolveSibling(format.config));
+    Path expected = weights == null && Files.isDirectory(path) ? path.resolve(format.weights.get(0)) : path;
+    Path anchor = weights == null ? expected : weights;
+    if (!format.configs.isEmpty() && Config.beside(anchor, format.configs) == null) {
+      throw new SaeException(
+          "%s: no such file; the format %s needs it"
+              .formatted(anchor.resolveSibling(format.configs.get(0)).normalize(), format.name));
     }
-    parts.add(weights);
-    for (Path part : parts) {
-      if (!Files.isRegularFile(part)) {
-        throw new SaeException("%s: no such file; the format %s needs it".formatted(part, format.name));
-      }
+    if (weights == null) {
+      throw new SaeException("%s: no such file; the format %s needs it".formatted(expected, format.name));
     }
     return weights;
   }
 
+  /** The file of a name, or, if it has a {@code *}, the only one; null if there is none. */
+  private static Path only(Path folder, String name) {
+    if (!name.contains("*")) {
+      Path file = folder.resolve(name);
+      return Files.isRegularFile(file) ? file : null;
+    }
+    List<Path> files = list(folder, name);
+    return files.size() == 1 ? files.get(0) : null;
+  }
+
+  /** The files in a folder whose names match a glob, in order. */
+  static List<Path> list(Path folder, String glob) {
+    List<Path> files = new ArrayList<>();
+    try (DirectoryStream<Path> stream = Files.newDirectoryStream(folder, glob)) {
+      stream.forEach(files::add);
+    } catch (IOException e) {
+      throw Failures.of(folder, e);
+    }
+    Collections.sort(files);
+    return files;
+  }
+
   private static String extension(Path path) {
-    String name = path.getFileName().toString();
+    String name = String.valueOf(path.getFileName());
+    name = name.endsWith(Shards.INDEX) ? name.substring(0, name.length() - Shards.INDEX.length()) : name;
     return name.substring(name.lastIndexOf('.') + 1);
   }
 

@@ -97,7 +97,7 @@ final class Tensor {
   void requireFloating() {
     if (!isFloating()) {
       throw error(
-          "dtype %s is not supported, expected float32, float16, bfloat16 or float64".formatted(Failures.quote(typeName)));
+          "dtype %s is not supported, expected float32, float16, bfloat16, float64 or float8".formatted(Failures.quote(typeName)));
     }
   }
 

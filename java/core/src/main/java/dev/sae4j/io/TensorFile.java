@@ -30,6 +30,9 @@ record TensorFile(Path path, Closeable file, Map<String, Tensor> tensors) implem
     if (!Files.exists(path)) {
       throw new SaeException(path + ": no such file");
     }
+    if (path.toString().endsWith(Shards.INDEX)) {
+      return Shards.open(path);
+    }
     return switch (extension(path)) {
       case "safetensors" -> open(path, TensorFile::channel, Safetensors::read);
       case "npz" -> open(path, Npz::open, Npz::readArrays);
@@ -74,7 +77,7 @@ record TensorFile(Path path, Closeable file, Map<String, Tensor> tensors) implem
     }
   }
 
-  private static void closeQuietly(Closeable file) {
+  static void closeQuietly(Closeable file) {
     try {
       if (file != null) {
         file.close();

@@ -15,12 +15,14 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Random;
 import java.util.Set;
+import java.util.stream.Stream;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipFile;
 import java.util.zip.ZipOutputStream;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /**
@@ -53,6 +55,31 @@ class MutationTest {
     for (int i = 0; i < MUTATIONS; i++) {
       Files.write(target, mutated(original, new Random(SEED + i)));
       requireLoadedOrRefused(target, "%s, -Dsae4j.seed=%d".formatted(name, SEED + i));
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "saelens-gated-average, cfg.json", "saelens-gated-average, activation_scaler.json", "saelens-standard, sparsity.safetensors",
+    "saelens-sharded, model.safetensors.index.json", "saelens-sharded, model-00001-of-00002.safetensors",
+    "saelens-float8, sae_weights.safetensors", "sparsify-skip/layers.1.mlp, cfg.json", "sparsify-skip/layers.1.mlp, sae.safetensors",
+    "llama-scope-ltc, hyperparams.json", "llama-scope-ltc, checkpoints/final.safetensors", "llamascopium-r1, config.json",
+    "llamascopium-r1, sae_weights.safetensors", "gemma-scope-2-transcoder/layer_12_width_16k_l0_medium, config.json",
+    "gemma-scope-2-transcoder/layer_12_width_16k_l0_medium, params.safetensors", "mwhanna, layer_0.safetensors"
+  })
+  void saesLoadOrAreRefusedInOneLine(String sae, String name) throws IOException {
+    Path source = Fixtures.path("saes/" + sae);
+    try (Stream<Path> files = Files.walk(source)) {
+      for (Path file : files.filter(Files::isRegularFile).toList()) {
+        Path copy = folder.resolve(source.relativize(file).toString());
+        Files.createDirectories(copy.getParent());
+        Files.copy(file, copy);
+      }
+    }
+    byte[] original = Files.readAllBytes(source.resolve(name));
+    for (int i = 0; i < MUTATIONS; i++) {
+      Files.write(folder.resolve(name), mutated(original, new Random(SEED + i)));
+      requireLoadedOrRefused(folder, "%s, -Dsae4j.seed=%d".formatted(name, SEED + i));
     }
   }
 
@@ -95,7 +122,9 @@ class MutationTest {
 
   private static void load(Path path) {
     String name = path.getFileName().toString();
-    if (name.startsWith("codes")) {
+    if (Files.isDirectory(path)) {
+      SaeReader.read(path).close();
+    } else if (name.startsWith("codes")) {
       try (CodesReader reader = CodesReader.open(path);
           SparseCodes codes = new SparseCodes()) {
         while (reader.read(codes, 4) > 0) {
