@@ -4,12 +4,15 @@ import dev.sae4j.SaeException;
 import dev.sae4j.SaeFormatException;
 import dev.sae4j.SaeInfo;
 import dev.sae4j.SaeWeights;
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.function.Predicate;
+import java.util.stream.Stream;
 
 /**
  * Reads SAE checkpoints, with weights in float32, float16, bfloat16 or float64, each tensor by its own dtype:
@@ -17,7 +20,12 @@ import java.util.Set;
  * <ul>
  *   <li>{@code "saelens"}: a folder with {@code cfg.json} (version 6 or older) and {@code sae_weights.safetensors}, or the
  *       path of that file in it;
- *   <li>{@code "gemma-scope"}: a {@code params.npz}, or a folder with one; stored or deflated.
+ *   <li>{@code "gemma-scope"}: a {@code params.npz}, or a folder with one; stored or deflated. Transcoders and embedding SAEs are
+ *       known by their path;
+ *   <li>{@code "dictionary-learning"}: {@code ae.pt} with {@code config.json}, in its folder or the one above;
+ *   <li>{@code "openai"}, {@code "goodfire"}, {@code "deepseek-r1"}: a {@code .pt} or {@code .pth} file, by its tensors' names;
+ *   <li>{@code "qwen-scope"}: {@code layerN.sae.pt}, with k from the folder's name ({@code L0_k});
+ *   <li>{@code "hook-z"}: {@code NAME.pt} with {@code NAME_cfg.json}.
  * </ul>
  *
  * <p>What is none of these is refused by name: no SAE is loaded as another architecture than its own. Weights stream from the
@@ -75,21 +83,58 @@ public final class SaeReader {
    * A format: where its files lie, and who reads them.
    *
    * @param weights the name of the weights in a folder, a pattern of a glob
-   * @param config the name of the file beside them, null for none; the weights' folder may hold it, or the one above
+   * @param config the name of the file beside them, null for none
+   * @param claims whether weights of this name are of the format, where the name does not say; else null
    */
-  private record Format(String name, String weights, String config, Reader reader) {
-    /** Where a path's weights would be. */
-    Path weights(Path path) {
-      return Files.isDirectory(path) ? path.resolve(weights) : path;
+  private record Format(String name, String weights, String config, Predicate<TensorFile> claims, Reader reader) {
+    Format(String name, String weights, String config, Reader reader) {
+      this(name, weights, config, null, reader);
     }
 
-    /** The weights that a path means by this format; null if there are none. */
-    Path find(Path path) {
-      Path file = weights(path);
-      boolean isNamed = Files.exists(file) && extension(file).equals(extension(Path.of(weights)));
-      return isNamed && (config == null || Files.exists(file.resolveSibling(config))) ? file : null;
+    /** Where a path's weights are, by their names; a file needs no more than the extension. */
+    List<Path> weights(Path path) {
+      if (!Files.isDirectory(path)) {
+        return isNamed("*." + extension(weights), path) ? List.of(path) : List.of();
+      }
+      try (Stream<Path> files = Files.list(path)) {
+        return files.filter(file -> isNamed(weights, file)).sorted().toList();
+      } catch (IOException e) {
+        throw Failures.of(path, e);
+      }
+    }
+
+    boolean hasConfig(Path weights) {
+      return config == null || Files.exists(weights.resolveSibling(config));
+    }
+
+    private static boolean isNamed(String glob, Path file) {
+      return file.getFileSystem().getPathMatcher("glob:" + glob).matches(file.getFileName());
+    }
+
+    /** The weights that a path means by this format. */
+    List<Found> find(Path path) {
+      boolean isOneOfMany = Files.isDirectory(path);
+      return weights(path).stream().filter(file -> hasConfig(file) && claims(file, isOneOfMany)).map(file -> new Found(this, file)).toList();
+    }
+
+    private boolean claims(Path file, boolean isOneOfMany) {
+      if (claims == null) {
+        return true;
+      }
+      try (TensorFile tensors = TensorFile.open(file)) {
+        return claims.test(tensors);
+      } catch (SaeFormatException e) {
+        if (isOneOfMany) {
+          return false; // an optimizer's state, say
+        }
+        throw e;
+      }
     }
   }
+
+  private record Found(Format format, Path weights) {}
+
+  private static final String TORCH = "*.{pt,pth}";
 
   private static final List<Format> FORMATS =
       List.of(
@@ -98,7 +143,13 @@ public final class SaeReader {
               SaeLens.WEIGHTS,
               SaeLens.CONFIG,
               (file, options) -> SaeLens.read(Config.read(file.path().resolveSibling(SaeLens.CONFIG)), file, options)),
-          new Format(GemmaScope.FORMAT, GemmaScope.WEIGHTS, null, (file, options) -> GemmaScope.read(file)));
+          new Format(GemmaScope.FORMAT, GemmaScope.WEIGHTS, null, (file, options) -> GemmaScope.read(file)),
+          new Format(DictionaryLearning.FORMAT, TORCH, null, DictionaryLearning::claims, DictionaryLearning::read),
+          new Format(OpenAi.FORMAT, TORCH, null, OpenAi::claims, (file, options) -> OpenAi.read(file)),
+          new Format(TorchSaes.GOODFIRE, TORCH, null, TorchSaes::isGoodfire, (file, options) -> TorchSaes.goodfire(file)),
+          new Format(TorchSaes.DEEPSEEK, TORCH, null, TorchSaes::isDeepSeek, (file, options) -> TorchSaes.deepSeek(file)),
+          new Format(TorchSaes.QWEN, TORCH, null, TorchSaes::isQwen, TorchSaes::qwen),
+          new Format(TorchSaes.HOOK_Z, TORCH, null, TorchSaes::isHookZ, (file, options) -> TorchSaes.hookZ(file)));
 
   private SaeReader() {}
 
@@ -124,27 +175,33 @@ public final class SaeReader {
     if (!Files.exists(path)) {
       throw new SaeException(path + ": no such file or folder");
     }
-    Format format = options.format == null ? detect(path) : forced(options.format);
-    Path weights = format.find(path);
-    if (weights == null) {
-      weights = requireParts(format, path);
-    }
-    try (TensorFile file = TensorFile.open(weights)) {
-      Checkpoint checkpoint = format.reader.read(file, options);
+    Found found = options.format == null ? detect(path) : forced(options.format, path);
+    try (TensorFile file = TensorFile.open(found.weights)) {
+      Checkpoint checkpoint = found.format.reader.read(file, options);
       checkpoint.prefix = options.prefix == null ? 0 : options.prefix;
       return checkpoint.load();
     }
   }
 
-  private static Format forced(String name) {
-    return FORMATS.stream().filter(format -> format.name.equals(name)).findFirst().orElseThrow();
+  private static Found forced(String name, Path path) {
+    Format format = FORMATS.stream().filter(f -> f.name.equals(name)).findFirst().orElseThrow();
+    List<Path> weights = format.weights(path);
+    if (weights.size() > 1) {
+      throw new SaeException("%s: holds %d files for the format %s; name one".formatted(path, weights.size(), name));
+    }
+    Path expected = Files.isDirectory(path) ? path.resolve(format.weights) : path; // what to say is missing
+    return requireParts(format, weights.isEmpty() ? expected : weights.get(0));
   }
 
-  private static Format detect(Path path) {
-    List<Format> found = FORMATS.stream().filter(format -> format.find(path) != null).toList();
-    List<Format> partly = FORMATS.stream().filter(format -> Files.exists(format.weights(path))).toList();
-    if (found.isEmpty() && partly.size() == 1) {
-      return partly.get(0); // which will name what is missing
+  /** By the files' names; where no name says it, by the names of the tensors. */
+  private static Found detect(Path path) {
+    List<Found> found = FORMATS.stream().filter(f -> f.claims == null).flatMap(f -> f.find(path).stream()).toList();
+    if (found.isEmpty()) {
+      List<Format> partly = FORMATS.stream().filter(f -> f.claims == null && !f.weights(path).isEmpty()).toList();
+      if (partly.size() == 1) {
+        return requireParts(partly.get(0), partly.get(0).weights(path).get(0)); // which names what is missing
+      }
+      found = FORMATS.stream().filter(f -> f.claims != null).flatMap(f -> f.find(path).stream()).toList();
     }
     if (found.isEmpty()) {
       throw new SaeException(
@@ -157,17 +214,22 @@ public final class SaeReader {
                           .map(f -> (f.config == null ? "" : f.config + " + ") + f.weights + " (" + f.name + ")")
                           .toList())));
     }
-    if (found.size() > 1) {
+    List<Path> files = found.stream().map(Found::weights).distinct().toList();
+    if (files.size() > 1) {
       throw new SaeException(
           "%s: holds %d SAEs, %s; name the file, or the format"
-              .formatted(path, found.size(), String.join(" and ", found.stream().map(Format::weights).toList())));
+              .formatted(path, files.size(), Failures.list(files.stream().map(file -> file.getFileName().toString()).toList())));
+    }
+    if (found.size() > 1) {
+      throw new SaeException(
+          "%s: may be of the format %s by its tensors; name the format (--format)"
+              .formatted(files.get(0), String.join(" or ", found.stream().map(f -> f.format.name).toList())));
     }
     return found.get(0);
   }
 
   /** The weights, if all that the format needs is there. */
-  private static Path requireParts(Format format, Path path) {
-    Path weights = format.weights(path);
+  private static Found requireParts(Format format, Path weights) {
     List<Path> parts = new ArrayList<>();
     if (format.config != null) {
       parts.add(weights.resolveSibling(format.config));
@@ -178,17 +240,27 @@ public final class SaeReader {
         throw new SaeException("%s: no such file; the format %s needs it".formatted(part, format.name));
       }
     }
-    return weights;
+    return new Found(format, weights);
   }
 
-  private static String extension(Path path) {
-    String name = path.getFileName().toString();
+  /** A file in the folder of another, or in the folder above that; null if there is none. */
+  static Path besideOrAbove(Path file, String name) {
+    Path folder = file.toAbsolutePath().getParent();
+    for (int i = 0; i < 2 && folder != null; i++, folder = folder.getParent()) {
+      if (Files.isRegularFile(folder.resolve(name))) {
+        return folder.resolve(name);
+      }
+    }
+    return null;
+  }
+
+  private static String extension(String name) {
     return name.substring(name.lastIndexOf('.') + 1);
   }
 
   static void refuseUnknown(TensorFile file, Set<String> known, String architecture) {
     Set<String> unknown = new LinkedHashSet<>(file.tensors().keySet());
-    unknown.removeAll(known);
+    unknown.removeIf(known::contains); // a set that may ignore case
     if (!unknown.isEmpty()) {
       throw new SaeFormatException(
           "%s: has tensors that architecture \"%s\" does not know: %s"
