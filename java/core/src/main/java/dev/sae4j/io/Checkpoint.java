@@ -248,7 +248,9 @@ final class Checkpoint {
   // ---- copies
 
   private static void copyMatrix(Tensor matrix, boolean turn, NativeFloats into) {
-    if (turn) {
+    if (matrix.transposed != null) {
+      copyMatrix(matrix.transposed, !turn, into);
+    } else if (turn) {
       transpose(matrix, into);
     } else {
       copy(matrix, into);

@@ -168,7 +168,13 @@ final class PyTorch {
       throw new SaeFormatException(
           "%s: its storage of %d %s has %d bytes".formatted(where, storage.count(), kind.label(), bytes.size()));
     }
+    Tensor transposed = null;
+    if (View.isTransposed(array.shape(), array.stride())) {
+      long[] shape = {array.shape()[1], array.shape()[0]};
+      ByteSource rows = View.of(where, bytes, kind.bytes(), array.offset(), shape, new long[] {shape[1], 1});
+      transposed = new Tensor(name, where + ", transposed", kind.type(), kind.label(), shape, rows, 0);
+    }
     ByteSource view = View.of(where, bytes, kind.bytes(), array.offset(), array.shape(), array.stride());
-    return new Tensor(name, where, kind.type(), kind.label(), array.shape(), view, 0);
+    return new Tensor(name, where, kind.type(), kind.label(), array.shape(), view, 0, transposed);
   }
 }
