@@ -153,6 +153,7 @@ def make_dictionary_learning():
     expect("dl-jumprelu", encode_jump, lambda f, x: (f / norm_j) @ wj["W_dec"] + wj["b_dec"], d, folded=2, **dl_info("jumprelu"))
 
     make_top_k(d, n)
+    make_mixed(d, n)
     make_matryoshka(d, 15)
 
 
@@ -163,7 +164,7 @@ def make_top_k(d, n):
         buffers = {} if old else dict(k=torch.tensor(k, dtype=torch.int), threshold=torch.tensor(threshold))
         m = module(dict(encoder=(d, n, True), decoder=(n, d, False)), dict(b_dec=torch.empty(d)), buffers)
         m.encoder.weight.data = m.decoder.weight.data.T.clone()  # a clone keeps the strides: saved transposed
-        m.encoder.bias.data -= 1  # so that fewer than k are positive in some rows
+        m.encoder.bias.data -= 2  # so that fewer than k are positive in some rows
         save(case + "/ae.pt", {name: value.cpu() for name, value in m.state_dict().items()})
         config(case + "/config.json", trainer(dict_class, d, n, k=k))
         w = f64(m.state_dict())
@@ -174,6 +175,21 @@ def make_top_k(d, n):
         else:
             expect(case, lambda x, p=p, t=threshold: p(x) * (p(x) > t), decode, d, folded=2,
                    **dl_info("batchtopk", warnings=["never set"] if threshold < 0 else []))
+
+
+def make_mixed(d, n):
+    """Weights in bfloat16, and a threshold that bfloat16 can't hold."""
+    m = module(dict(encoder=(d, n, True), decoder=(n, d, False)), dict(b_dec=torch.empty(d))).to(torch.bfloat16)
+    state = {**m.state_dict(), "k": torch.tensor(4, dtype=torch.int), "threshold": torch.tensor(0.7001)}
+    save("dl-mixed/ae.pt", state)
+    config("dl-mixed/config.json", trainer("BatchTopKSAE", d, n, k=4))
+    w = f64(state)
+
+    def encode(x):
+        p = relu(w["encoder.weight"] @ (x - w["b_dec"]) + w["encoder.bias"])
+        return p * (p > w["threshold"])
+
+    expect("dl-mixed", encode, lambda f, x: w["decoder.weight"] @ f + w["b_dec"], d, folded=2, **dl_info("batchtopk", dtype="bfloat16"))
 
 
 def make_matryoshka(d, n):

@@ -73,7 +73,11 @@ final class DictionaryLearning {
 
   static boolean hasTrainer(TensorFile file) {
     Path config = SaeReader.besideOrAbove(file.path(), CONFIG);
-    return config != null && Config.read(config).map().get("trainer") instanceof Map;
+    try {
+      return config != null && Config.read(config).map().get("trainer") instanceof Map;
+    } catch (SaeFormatException e) {
+      return false; // something else's, perhaps
+    }
   }
 
   private static List<String> fitting(Set<String> names) {
@@ -138,7 +142,7 @@ final class DictionaryLearning {
           "%s: trainer.dict_class of a %s beside it must say its class: by its tensors it %s"
               .formatted(file.path(), CONFIG, fitting.isEmpty() ? "is none that is known" : "may be " + String.join(" or ", fitting)));
     }
-    sae.conventionIsSure = false;
+    sae.conventionIsSure = options.format() != null;
     sae.warnings.add("there is no dict_class in a %s: taken as %s by the tensors' names".formatted(CONFIG, fitting.get(0)));
     return fitting.get(0);
   }
