@@ -28,7 +28,7 @@ final class OpenAi {
         Set.of(
             "pre_bias", "latent_bias", "encoder.weight", "decoder.weight",
             "stats_last_nonzero", "latents_activation_frequency", "latents_mean_square"), // statistics of the training
-        String.valueOf(activation));
+        activation.equals("TopK") ? "topk" : "standard");
     sae.wEnc = new Checkpoint.Matrix(file.require("encoder.weight"), true);
     sae.wDec = new Checkpoint.Matrix(file.require("decoder.weight"), false);
     sae.bEnc = file.require("latent_bias");
@@ -60,8 +60,7 @@ final class OpenAi {
   }
 
   private static SaeFormatException unsupported(Checkpoint sae, String key, Object got, String expected) {
-    return new SaeFormatException(
-        "%s: %s is %s, which is not supported: expected %s"
-            .formatted(sae.path, key, Failures.quote(String.valueOf(got)), expected));
+    String shown = got instanceof String text ? Failures.quote(text) : got instanceof Long ? got.toString() : Pickle.kindOf(got);
+    return new SaeFormatException("%s: %s is %s, which is not supported: expected %s".formatted(sae.path, key, shown, expected));
   }
 }

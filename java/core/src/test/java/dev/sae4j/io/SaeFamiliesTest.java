@@ -319,8 +319,9 @@ class SaeFamiliesTest {
   @Test
   void refusesActivationsByName() throws IOException {
     refusedWith("openai", openAi(), "activation", "Sigmoid", "activation is \"Sigmoid\"");
-    refusedWith("openai", openAi(), "activation", 3L, "activation is \"3\"");
-    refusedWith("openai", openAi(), "activation_state_dict", null, "activation_state_dict.k is \"null\"");
+    refusedWith("openai", openAi(), "activation", 3L, "activation is 3,");
+    refusedWith("openai", openAi(), "activation", Map.of("a", 1L), "activation is a dict");
+    refusedWith("openai", openAi(), "activation_state_dict", null, "activation_state_dict.k is None");
     refusedWith("openai", openAi(), "activation_state_dict", Map.of("k", "2", "postact_fn", "ReLU"), "k is \"2\"");
     refusedWith("openai", openAi(), "activation_state_dict", Map.of("k", 2L, "postact_fn", "Tanh"), "postact_fn is \"Tanh\"");
     refusedWith("openai", openAi(), "activation_state_dict", Map.of("k", 4L, "postact_fn", "ReLU"), "k must be 1 to 3, got 4");
