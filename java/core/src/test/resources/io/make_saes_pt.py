@@ -140,7 +140,8 @@ def make_dictionary_learning():
     expect("dl-gated", encode_gated, lambda f, x: g["decoder.weight"] @ (f / norm) + g["decoder_bias"], d, folded=3, **dl_info("gated"))
 
     j = module(parameters=dict(W_enc=torch.empty(d, n), b_enc=torch.empty(n), W_dec=torch.empty(n, d), b_dec=torch.empty(d),
-                               threshold=torch.empty(n)))  # some thresholds are negative
+                               threshold=torch.empty(n)))
+    j.threshold.data *= 4  # some are negative
     save("dl-jumprelu/ae.pt", j.state_dict())
     config("dl-jumprelu/config.json", trainer("JumpReluAutoEncoder", d, n))
     wj = f64(j.state_dict())

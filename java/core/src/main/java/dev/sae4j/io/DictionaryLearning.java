@@ -31,7 +31,7 @@ final class DictionaryLearning {
     }
   }
 
-  /** torch.nn.Linear's matrices, [d_sae, d_in] and [d_in, d_sae], but those named W_enc and W_dec, which lie the other way round. */
+  /** The matrices are torch.nn.Linear's, [d_sae, d_in] and [d_in, d_sae]; W_enc and W_dec lie the other way round. */
   private static final Map<String, Kind> KINDS = new TreeMap<>();
 
   static {
@@ -41,7 +41,9 @@ final class DictionaryLearning {
     kind("JumpReluAutoEncoder", "jumprelu", "b_dec", false, "W_enc", "W_dec", "b_enc", "threshold");
     kind("AutoEncoderTopK", "topk", "b_dec", true, "encoder.weight", "encoder.bias", "decoder.weight", "k", "threshold");
     kind("BatchTopKSAE", "batchtopk", "b_dec", true, "encoder.weight", "encoder.bias", "decoder.weight", "k", "threshold");
-    kind("MatryoshkaBatchTopKSAE", "matryoshka_batchtopk", "b_dec", true, "W_enc", "W_dec", "b_enc", "k", "threshold", "group_sizes");
+    kind(
+        "MatryoshkaBatchTopKSAE", "matryoshka_batchtopk", "b_dec", true,
+        "W_enc", "W_dec", "b_enc", "k", "threshold", "group_sizes");
   }
 
   private static void kind(String dictClass, String architecture, String bDec, boolean subtractsBDec, String... others) {
@@ -68,7 +70,8 @@ final class DictionaryLearning {
   /** Without a configuration only what can be no other format's, or class: AutoEncoderNew has the names of others. */
   static boolean claims(TensorFile file) {
     Set<String> names = unwrapped(file).tensors().keySet();
-    return hasTrainer(file) || fitting(names).stream().anyMatch(dictClass -> !dictClass.equals("AutoEncoderNew"));
+    boolean hasEncoder = names.contains("encoder.weight") || names.contains("W_enc"); // an optimizer's state has none
+    return hasEncoder && hasTrainer(file) || fitting(names).stream().anyMatch(dictClass -> !dictClass.equals("AutoEncoderNew"));
   }
 
   static boolean hasTrainer(TensorFile file) {
@@ -109,7 +112,8 @@ final class DictionaryLearning {
     SaeReader.refuseUnknown(file, kind.tensors, kind.architecture);
     readTensors(kind);
     if (isWrapped) {
-      sae.warnings.add("the file is a checkpoint of a training: if this normalised activations, its biases may be for normalised ones");
+      sae.warnings.add(
+          "the file is a checkpoint of a training: if this normalised activations, its biases may be for normalised ones");
     }
     trainer.requireLength("activation_dim", sae.bDec);
     trainer.requireLength("dict_size", sae.gated == null ? sae.bEnc : sae.gated.bGate());
@@ -140,7 +144,8 @@ final class DictionaryLearning {
     if (fitting.size() != 1) {
       throw new SaeFormatException(
           "%s: trainer.dict_class of a %s beside it must say its class: by its tensors it %s"
-              .formatted(file.path(), CONFIG, fitting.isEmpty() ? "is none that is known" : "may be " + String.join(" or ", fitting)));
+              .formatted(
+                  file.path(), CONFIG, fitting.isEmpty() ? "is none that is known" : "may be " + String.join(" or ", fitting)));
     }
     sae.conventionIsSure = options.format() != null;
     sae.warnings.add("there is no dict_class in a %s: taken as %s by the tensors' names".formatted(CONFIG, fitting.get(0)));
@@ -202,7 +207,8 @@ final class DictionaryLearning {
     sae.threshold = requireScalar("threshold");
     double[] value = new double[1];
     sae.threshold.read(0, value, 1);
-    sae.folded.add("threshold, one for all, applies after the bias: it becomes threshold - %s + <b_dec, w_j>".formatted(sae.bEnc.name));
+    sae.folded.add(
+        "threshold, one for all, applies after the bias: it becomes threshold - %s + <b_dec, w_j>".formatted(sae.bEnc.name));
     if (value[0] < 0) {
       sae.warnings.add("threshold is %s: it was never set in training, and every positive feature is active".formatted(value[0]));
     }

@@ -11,12 +11,13 @@ import java.util.regex.Pattern;
 /**
  * Gemma Scope: an .npz of JumpReLU weights and nothing else, W_enc [d_in, d_sae], W_dec [d_sae, d_out]. What it is is in the path
  * alone: {@code <repository>/layer_N/width_W/average_l0_K/params.npz}; in one with "transcoder" it is a transcoder, and one below
- * {@code embedding} takes the model's embeddings, which are not yet times sqrt(d).
+ * {@code embedding}, and no layer, takes embeddings times sqrt(d), as the model has them.
  */
 final class GemmaScope {
   static final String FORMAT = "gemma-scope";
   static final String WEIGHTS = "params.npz";
   private static final Pattern L0 = Pattern.compile("average_l0_(\\d{1,6})");
+  private static final Pattern LAYER = Pattern.compile("layer_\\d+");
   private static final Pattern WIDTH = Pattern.compile("width_(\\d{1,6})([km])");
   private static final Pattern REPOSITORY = Pattern.compile("gemma-scope-(2b|9b|27b)-(?:pt|it)-(res|mlp|att|transcoders)");
   private static final Map<String, Long> D_MODEL = Map.of("2b", 2304L, "9b", 3584L, "27b", 4608L);
@@ -24,6 +25,8 @@ final class GemmaScope {
 
   private final TensorFile file;
   private final Checkpoint sae;
+  private boolean isTranscoder;
+  private boolean isEmbedding;
 
   private GemmaScope(TensorFile file) {
     this.file = file;
@@ -39,6 +42,16 @@ final class GemmaScope {
     readTensors();
     for (Path part : file.path().toAbsolutePath()) {
       readPath(part.toString());
+    }
+    if (isEmbedding) {
+      double root = Math.sqrt(sae.bDec.size);
+      sae.inputScale = 1 / root;
+      sae.decoderScale = root;
+      sae.folded.add("the path says embedding: scale is over sqrt(d_in) = %s, W_dec times it".formatted(root));
+    }
+    if (isTranscoder) {
+      sae.isTranscoder = true;
+      sae.architecture = "jumprelu_transcoder";
     }
     sae.folded.add("threshold applies after the bias: it becomes threshold - b_enc");
     return sae;
@@ -81,16 +94,8 @@ final class GemmaScope {
       Map<String, Long> sizes = repository.group(2).equals("att") ? D_HEADS : D_MODEL;
       warnUnless(repository.group(), sizes.get(repository.group(1)), sae.bDec);
     }
-    if (part.contains("transcoder")) {
-      sae.isTranscoder = true;
-      sae.architecture = "jumprelu_transcoder";
-    }
-    if (part.equals("embedding")) {
-      double root = Math.sqrt(sae.bDec.size);
-      sae.inputScale = 1 / root;
-      sae.decoderScale = root;
-      sae.folded.add("the path says embedding: scale is over sqrt(d_in) = %s, W_dec times it".formatted(root));
-    }
+    isTranscoder = repository.find(0) ? part.contains("transcoders") : isTranscoder || part.contains("transcoder");
+    isEmbedding = !LAYER.matcher(part).matches() && (isEmbedding || part.equals("embedding"));
   }
 
   private void warnUnless(String part, Long expected, Tensor vector) {

@@ -113,8 +113,11 @@ public final class SaeReader {
 
     /** The weights that a path means by this format. */
     List<Found> find(Path path) {
-      boolean isOneOfMany = Files.isDirectory(path);
-      return weights(path).stream().filter(file -> hasConfig(file) && claims(file, isOneOfMany)).map(file -> new Found(this, file)).toList();
+      List<Path> files = weights(path);
+      return files.stream()
+          .filter(file -> hasConfig(file) && claims(file, files.size() > 1))
+          .map(file -> new Found(this, file))
+          .toList();
     }
 
     private boolean claims(Path file, boolean isOneOfMany) {

@@ -97,8 +97,10 @@ final class TorchSaes {
         sae.publishedL0 = Double.valueOf(folder.group(2));
       }
     }
-    boolean isNamed = options.k() == null && sae.publishedL0 != null;
-    sae.k = isNamed ? sae.publishedL0.longValue() : options.requireK(file.path() + ": no folder of its path ends in L0_k, which gives k");
+    sae.k =
+        options.k() == null && sae.publishedL0 != null
+            ? sae.publishedL0.longValue()
+            : options.requireK(file.path() + ": no folder of its path ends in L0_k, which gives k");
     sae.warnings.add(
         "b_dec is not subtracted from the input, as in the publisher's example of encode; no other source confirms it");
     return sae;
@@ -114,7 +116,7 @@ final class TorchSaes {
     sae.subtractsBDec = true;
     sae.folded.add("b_dec is subtracted from the input, as these SAEs were trained: b_enc becomes itself - <b_dec, w_j>");
     if (sae.hookName != null && sae.hookName.contains("hook_z")) {
-      sae.folded.add("rows are the heads of an attention layer side by side, heads outermost (act_name %s)".formatted(Failures.quote(sae.hookName)));
+      sae.folded.add("rows are the heads of an attention layer side by side, heads outermost (act_name)");
     }
     return sae;
   }

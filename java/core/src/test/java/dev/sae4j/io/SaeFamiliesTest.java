@@ -172,9 +172,21 @@ class SaeFamiliesTest {
     SaeReader.read(alone, new SaeReader.Options("dictionary-learning")).close();
   }
 
+  /** Folders further up may have any name. */
+  @Test
+  void theLastPartsOfAPathSayWhatAGemmaScopeFileIs() throws IOException {
+    Path source = path(EXPECTED.getAsJsonObject("gemma-embedding"));
+    Path sae = Files.createDirectories(folder.resolve("transcoders/embedding/gemma-scope-2b-pt-res/layer_3")).resolve("params.npz");
+    try (SaeWeights weights = SaeReader.read(Files.copy(source, sae))) {
+      assertEquals("jumprelu", weights.info().architecture());
+      assertEquals(1, floats(weights.scale())[0]);
+    }
+  }
+
   @Test
   void theFolderOrTheFile() {
-    for (String name : List.of("dl-relu/ae.pt", "openai-topk", "goodfire", "deepseek-r1", "hook-z", "qwen/SAE-Res-Toy3-2B-Base-W1K-L0_5")) {
+    String qwen = "qwen/SAE-Res-Toy3-2B-Base-W1K-L0_5";
+    for (String name : List.of("dl-relu/ae.pt", "openai-topk", "goodfire", "deepseek-r1", "hook-z", qwen)) {
       SaeReader.read(Fixtures.path("saes/" + name)).close();
     }
   }
@@ -210,6 +222,18 @@ class SaeFamiliesTest {
     try (Stream<Path> files = Files.list(Fixtures.path("saes/hook-z"))) {
       return files.filter(file -> file.toString().endsWith(".pt")).findFirst().orElseThrow();
     }
+  }
+
+  @Test
+  void passesOverTheStateOfATraining() throws IOException {
+    for (String name : List.of("ae.pt", "config.json")) {
+      Files.copy(Fixtures.path("saes/dl-relu/" + name), folder.resolve(name));
+    }
+    Torch.write(folder.resolve("trainer_state.pt"), Map.of("step", 5L, "optimizer", Map.of("exp_avg", new Floats(1, 3))));
+    SaeReader.read(folder).close();
+    Files.write(folder.resolve("ae.pt"), new byte[100]);
+    Files.delete(folder.resolve("trainer_state.pt"));
+    refused(() -> SaeReader.read(folder), "ae.pt"); // not that there was nothing
   }
 
   @Test
@@ -263,7 +287,8 @@ class SaeFamiliesTest {
     return values;
   }
 
-  private void refusedWith(String format, Map<String, Object> values, String name, Object value, String... fragments) throws IOException {
+  private void refusedWith(String format, Map<String, Object> values, String name, Object value, String... fragments)
+      throws IOException {
     values.put(name, value);
     values.values().removeIf(v -> v == null);
     Path file = Torch.write(folder.resolve("x.pt"), values);
