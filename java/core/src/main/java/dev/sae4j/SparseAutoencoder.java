@@ -141,11 +141,6 @@ public final class SparseAutoencoder implements AutoCloseable {
     return weights.info();
   }
 
-  /** How features are selected, and what happens to rows besides. */
-  public SaeWeights.Form form() {
-    return weights.form();
-  }
-
   SaeWeights weights() {
     return weights;
   }

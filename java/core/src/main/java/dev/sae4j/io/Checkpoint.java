@@ -85,6 +85,8 @@ final class Checkpoint {
   double decoderScale = 1;
   double bDecScale = 1;
   boolean foldsDecoderNorm;
+  /** With foldsDecoderNorm: theta is compared with q_j before it is times n_j. */
+  boolean gatesBeforeNorm;
   Selection selection = Selection.GATE;
   long k;
   Normalization normalization = Normalization.NONE;
@@ -267,7 +269,9 @@ final class Checkpoint {
   }
 
   private static void copyMatrix(Tensor matrix, boolean turn, FloatPointer into) {
-    if (turn) {
+    if (matrix.transposed != null) {
+      copyMatrix(matrix.transposed, !turn, into);
+    } else if (turn) {
       inParts(matrix, into, divideUp(matrix.shape[0], tileRows(matrix)), Checkpoint::transpose);
     } else {
       copy(matrix, into);
@@ -491,7 +495,7 @@ final class Checkpoint {
       readThresholds(first, count);
       for (int i = 0; i < count; i++) {
         double c = bias[i] - delta[i];
-        set(i, first, theta[i] / norm[i] - c, 1, c);
+        set(i, first, theta[i] / (gatesBeforeNorm ? 1 : norm[i]) - c, 1, c);
       }
       store(first, count);
     }

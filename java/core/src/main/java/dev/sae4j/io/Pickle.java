@@ -304,7 +304,8 @@ final class Pickle {
     return type.cast(value);
   }
 
-  private static String kindOf(Object value) {
+  /** For messages: a value itself may be too large to show. */
+  static String kindOf(Object value) {
     return value == null ? "None"
         : value instanceof Map ? "a dict"
         : value instanceof List ? "a list"

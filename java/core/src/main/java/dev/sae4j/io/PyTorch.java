@@ -59,9 +59,24 @@ final class PyTorch {
   static Map<String, Tensor> read(Path path, ZipFile zip) throws IOException {
     PyTorch archive = new PyTorch(path, zip, folder(path, zip));
     archive.requireLittleEndian();
-    String where = path + ": data.pkl";
-    archive.collect("", Pickle.read(where, archive.bytes("data.pkl", MAX_PICKLE)), 0);
+    archive.collect("", archive.value(), 0);
     return archive.tensors;
+  }
+
+  /** The dict that was saved, for what in it is no tensor. */
+  static Map<?, ?> dict(Path path) {
+    try (ZipFile zip = open(path)) {
+      if (new PyTorch(path, zip, folder(path, zip)).value() instanceof Map<?, ?> dict) {
+        return dict;
+      }
+      throw new SaeFormatException(path + ": holds no dict");
+    } catch (IOException e) {
+      throw Failures.of(path, e);
+    }
+  }
+
+  private Object value() {
+    return Pickle.read(path + ": data.pkl", bytes("data.pkl", MAX_PICKLE));
   }
 
   /** The folder that everything in the archive is under, with its slash. */
@@ -156,7 +171,13 @@ final class PyTorch {
       throw new SaeFormatException(
           "%s: its storage of %d %s has %d bytes".formatted(where, storage.count(), kind.label(), bytes.size()));
     }
+    Tensor transposed = null;
+    if (View.isTransposed(array.shape(), array.stride())) {
+      long[] shape = {array.shape()[1], array.shape()[0]};
+      ByteSource rows = View.of(where, bytes, kind.bytes(), array.offset(), shape, new long[] {shape[1], 1});
+      transposed = new Tensor(name, where + ", transposed", kind.type(), kind.label(), shape, rows, 0);
+    }
     ByteSource view = View.of(where, bytes, kind.bytes(), array.offset(), array.shape(), array.stride());
-    return new Tensor(name, where, kind.type(), kind.label(), array.shape(), view, 0);
+    return new Tensor(name, where, kind.type(), kind.label(), array.shape(), view, 0, transposed);
   }
 }

@@ -5,28 +5,32 @@ import dev.sae4j.SaeFormatException;
 import dev.sae4j.SaeInfo;
 import dev.sae4j.SaeWeights;
 import java.io.IOException;
-import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Collections;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.function.Predicate;
+import java.util.stream.Stream;
 
 /**
- * Reads SAE checkpoints, with weights in float32, float16, bfloat16 or float64, each tensor by its own dtype:
+ * Reads SAE checkpoints, with weights in float32, float16, bfloat16, float64 or float8, each tensor by its own dtype:
  *
  * <ul>
  *   <li>{@code "saelens"}: a folder with {@code cfg.json} (version 6 or older) and {@code sae_weights.safetensors} or {@code
  *       model.safetensors}, or the path of that file in it;
+ *   <li>{@code "gemma-scope"}: a {@code params.npz}, or a folder with one; stored or deflated. Transcoders and embedding SAEs are known by
+ *       their path;
  *   <li>{@code "sparsify"} (EleutherAI): {@code cfg.json} and {@code sae.safetensors};
  *   <li>{@code "llama-scope"}: {@code hyperparams.json} and {@code checkpoints/final.safetensors};
  *   <li>{@code "llamascopium"}, Llama Scope R1 too: {@code config.json} and {@code sae_weights.safetensors};
- *   <li>{@code "gemma-scope"}: a {@code params.npz}, or a folder with one; stored or deflated;
  *   <li>{@code "gemma-scope-2"}: {@code config.json} and {@code params.safetensors};
- *   <li>{@code "mwhanna"}: a transcoder's {@code layer_N.safetensors} with a {@code config.yaml} beside it.
+ *   <li>{@code "mwhanna"}: a transcoder's {@code layer_N.safetensors} with a {@code config.yaml} beside it;
+ *   <li>{@code "dictionary-learning"}: {@code ae.pt} with {@code config.json}, in its folder or the one above;
+ *   <li>{@code "openai"}, {@code "goodfire"}, {@code "deepseek-r1"}: a {@code .pt} or {@code .pth} file, by its tensors' names;
+ *   <li>{@code "qwen-scope"}: {@code layerN.sae.pt}, with k from the folder's name ({@code L0_k});
+ *   <li>{@code "hook-z"}: {@code NAME.pt} with {@code NAME_cfg.json}.
  * </ul>
  *
  * <p>In place of a safetensors file there may be its shards, with {@code <name>.safetensors.index.json}.
@@ -85,32 +89,52 @@ public final class SaeReader {
   /**
    * A format: where its files lie, what tells it from others of these names, and who reads it.
    *
-   * @param weights names that the weights may have in a folder; one with a {@code *} means the only such file
+   * @param weights names that the weights may have in a folder, globs; the first that is there counts
    * @param configs names that the file beside the weights may have, as seen from them; empty where there need be none
-   * @param fits whether the tensors' names are of this format, where the files' names are of several
+   * @param claims whether the tensors are of this format: asked where files' names do not tell
    */
   private record Format(
-      String name, List<String> weights, List<String> configs, Predicate<Set<String>> fits, Reader reader) {
-    /** The weights that a path means by this format, whatever lies beside them; null if there are none. */
-    Path weights(Path path) {
+      String name, List<String> weights, List<String> configs, Predicate<TensorFile> claims, Reader reader) {
+    /** Whether any file of an extension may be of the format. */
+    boolean isGeneric() {
+      return weights.get(0).startsWith("*");
+    }
+
+    /** The weights that a path may mean by this format, whatever lies beside them. */
+    List<Path> weights(Path path) {
       if (!Files.isDirectory(path)) {
-        return extension(path).equals(extension(Path.of(weights.get(0)))) ? path : null;
+        return matches("*." + extension(weights.get(0)), path) ? List.of(path) : List.of();
       }
-      for (String weight : weights) {
-        for (String file : List.of(weight, weight + Shards.INDEX)) {
-          Path found = only(path, file);
-          if (found != null) {
-            return found;
+      for (String pattern : weights) {
+        for (String name : List.of(pattern, pattern + Shards.INDEX)) {
+          List<Path> files = list(path, name);
+          if (!files.isEmpty()) {
+            return files;
           }
         }
       }
-      return null;
+      return List.of();
     }
 
-    /** The weights that a path means by this format, if all is there that it needs; else null. */
-    Path find(Path path) {
-      Path file = weights(path);
-      return file != null && (configs.isEmpty() || Config.beside(file, configs) != null) ? file : null;
+    /** The weights that a path means by this format, with all beside them that it needs. */
+    List<Found> find(Path path) {
+      return weights(path).stream().filter(this::hasConfig).map(file -> new Found(this, file)).toList();
+    }
+
+    boolean hasConfig(Path weights) {
+      return configs.isEmpty() || Config.beside(weights, configs) != null;
+    }
+
+    /** @param isOneOfMany one that can't be read is not of the format: an optimizer's state, say */
+    boolean claims(Path weights, boolean isOneOfMany) {
+      try (TensorFile file = TensorFile.open(weights)) {
+        return claims.test(file);
+      } catch (SaeFormatException e) {
+        if (isOneOfMany) {
+          return false;
+        }
+        throw e;
+      }
     }
 
     @Override
@@ -119,42 +143,56 @@ public final class SaeReader {
     }
   }
 
+  private record Found(Format format, Path weights) {}
+
+  private static Predicate<TensorFile> names(Predicate<Set<String>> names) {
+    return file -> names.test(file.tensors().keySet());
+  }
+
+  private static final List<String> TORCH = List.of("*.{pt,pth}");
+
   private static final List<Format> FORMATS =
       List.of(
           new Format(
               SaeLens.FORMAT,
               SaeLens.WEIGHTS,
               SaeLens.CONFIGS,
-              names -> names.contains("W_dec") && !names.contains("encoder.weight"),
+              names(names -> names.contains("W_dec") && !names.contains("encoder.weight")),
               SaeLens::read),
+          new Format(
+              GemmaScope.FORMAT, List.of(GemmaScope.WEIGHTS), List.of(), file -> true, (file, options) -> GemmaScope.read(file)),
           new Format(
               Sparsify.FORMAT,
               Sparsify.WEIGHTS,
               Sparsify.CONFIGS,
-              names -> names.contains("W_dec") && names.contains("encoder.weight"),
+              names(names -> names.contains("W_dec") && names.contains("encoder.weight")),
               Sparsify::read),
           new Format(
               LlamaScope.FORMAT,
               LlamaScope.WEIGHTS,
               LlamaScope.CONFIGS,
-              names -> names.contains("decoder.weight"),
+              names(names -> names.contains("decoder.weight")),
               (file, options) -> LlamaScope.read(LlamaScope.FORMAT, LlamaScope.CONFIGS, file, options)),
           new Format(
               LlamaScope.NEW_FORMAT,
               LlamaScope.NEW_WEIGHTS,
               LlamaScope.NEW_CONFIGS,
-              names -> names.contains("decoder.weight") || names.contains("W_E"),
+              names(names -> names.contains("decoder.weight") || names.contains("W_E")),
               (file, options) -> LlamaScope.read(LlamaScope.NEW_FORMAT, LlamaScope.NEW_CONFIGS, file, options)),
-          new Format(
-              GemmaScope.FORMAT, List.of(GemmaScope.WEIGHTS), List.of(), names -> true, (file, options) -> GemmaScope.read(file)),
           new Format(
               GemmaScope2.FORMAT,
               GemmaScope2.WEIGHTS,
               GemmaScope2.CONFIGS,
-              names -> names.contains("w_enc"),
+              names(names -> names.contains("w_enc")),
               (file, options) -> GemmaScope2.read(file)),
           new Format(
-              Mwhanna.FORMAT, Mwhanna.WEIGHTS, Mwhanna.CONFIGS, names -> names.contains("W_enc"), Mwhanna::read));
+              Mwhanna.FORMAT, Mwhanna.WEIGHTS, Mwhanna.CONFIGS, names(names -> names.contains("W_enc")), Mwhanna::read),
+          new Format(DictionaryLearning.FORMAT, TORCH, List.of(), DictionaryLearning::claims, DictionaryLearning::read),
+          new Format(OpenAi.FORMAT, TORCH, List.of(), OpenAi::claims, (file, options) -> OpenAi.read(file)),
+          new Format(TorchSaes.GOODFIRE, TORCH, List.of(), TorchSaes::isGoodfire, (file, options) -> TorchSaes.goodfire(file)),
+          new Format(TorchSaes.DEEPSEEK, TORCH, List.of(), TorchSaes::isDeepSeek, (file, options) -> TorchSaes.deepSeek(file)),
+          new Format(TorchSaes.QWEN, TORCH, List.of(), TorchSaes::isQwen, TorchSaes::qwen),
+          new Format(TorchSaes.HOOK_Z, TORCH, List.of(), TorchSaes::isHookZ, (file, options) -> TorchSaes.hookZ(file)));
 
   private SaeReader() {}
 
@@ -180,106 +218,128 @@ public final class SaeReader {
     if (!Files.exists(path)) {
       throw new SaeException(path + ": no such file or folder");
     }
-    Format format = options.format == null ? detect(path) : forced(options.format);
-    Path weights = format.find(path);
-    if (weights == null) {
-      weights = requireParts(format, path);
-    }
-    try (TensorFile file = TensorFile.open(weights)) {
-      Checkpoint checkpoint = format.reader.read(file, options);
+    Found found = options.format == null ? detect(path) : forced(options.format, path);
+    try (TensorFile file = TensorFile.open(found.weights)) {
+      Checkpoint checkpoint = found.format.reader.read(file, options);
       checkpoint.prefix = options.prefix == null ? 0 : options.prefix;
       return checkpoint.load();
     }
   }
 
-  private static Format forced(String name) {
-    return FORMATS.stream().filter(format -> format.name.equals(name)).findFirst().orElseThrow();
+  private static Found forced(String name, Path path) {
+    Format format = FORMATS.stream().filter(f -> f.name.equals(name)).findFirst().orElseThrow();
+    List<Path> weights = format.weights(path);
+    if (weights.size() > 1) {
+      throw severalFiles(path, weights.size(), format);
+    }
+    return requireParts(format, path, weights);
   }
 
-  private static Format detect(Path path) {
+  private static SaeException severalFiles(Path path, int count, Format format) {
+    return new SaeException("%s: holds %d files for the format %s; name one".formatted(path, count, format.name));
+  }
+
+  /** By the files' names; where no name tells, by the names of the tensors. */
+  private static Found detect(Path path) {
     Unsupported.refuse(path);
-    List<Format> found = FORMATS.stream().filter(format -> format.find(path) != null).toList();
-    List<Format> partly = FORMATS.stream().filter(format -> format.weights(path) != null).toList();
-    if (found.isEmpty() && partly.size() == 1) {
-      return partly.get(0); // which will name what is missing
+    List<Format> named = FORMATS.stream().filter(format -> !format.isGeneric()).toList();
+    List<Found> found = named.stream().flatMap(format -> format.find(path).stream()).toList();
+    if (found.isEmpty()) {
+      List<Format> partly = named.stream().filter(format -> !format.weights(path).isEmpty()).toList();
+      if (partly.size() == 1) {
+        return requireParts(partly.get(0), path, partly.get(0).weights(path)); // which will name what is missing
+      }
+      found = claimed(path);
     }
     if (found.isEmpty()) {
       throw new SaeException(
-          "%s: no SAE found; looked for %s"
-              .formatted(path, String.join(", ", FORMATS.stream().map(Format::toString).toList())));
+          "%s: no SAE found; looked for %s".formatted(path, String.join(", ", FORMATS.stream().map(Format::toString).toList())));
     }
-    Set<Path> weights = new LinkedHashSet<>(found.stream().map(format -> format.find(path)).toList());
-    if (weights.size() > 1) {
+    List<Path> files = found.stream().map(Found::weights).distinct().toList();
+    if (files.size() > 1 && found.stream().map(Found::format).distinct().count() == 1) {
+      throw severalFiles(path, files.size(), found.get(0).format);
+    }
+    if (files.size() > 1) {
       throw new SaeException(
           "%s: holds %d SAEs, %s; name the file, or the format (--format)"
-              .formatted(path, weights.size(), String.join(" and ", found.stream().map(Format::toString).toList())));
+              .formatted(path, files.size(), String.join(" and ", files.stream().map(file -> path.relativize(file).toString()).toList())));
     }
-    return found.size() == 1 ? found.get(0) : byTensors(found, weights.iterator().next());
+    return found.size() == 1 ? found.get(0) : byTensors(found);
   }
 
-  /** The one of these formats that the tensors of the file are of. */
-  private static Format byTensors(List<Format> candidates, Path weights) {
-    Set<String> names;
-    try (TensorFile file = TensorFile.open(weights)) {
-      names = file.tensors().keySet();
+  /** Files of which only the tensors tell what they are. */
+  private static List<Found> claimed(Path path) {
+    List<Found> found = new ArrayList<>();
+    for (Format format : FORMATS.stream().filter(Format::isGeneric).toList()) {
+      List<Found> candidates = format.find(path);
+      candidates.stream().filter(c -> format.claims(c.weights, candidates.size() > 1)).forEach(found::add);
     }
-    List<Format> fitting = candidates.stream().filter(format -> format.fits.test(names)).toList();
+    return found;
+  }
+
+  /** The one of these formats that the tensors of their file are of. */
+  private static Found byTensors(List<Found> candidates) {
+    Path weights = candidates.get(0).weights;
+    List<Found> fitting = candidates.stream().filter(found -> found.format.claims(weights, false)).toList();
     if (fitting.size() != 1) {
-      List<String> named = (fitting.isEmpty() ? candidates : fitting).stream().map(Format::name).toList();
+      List<String> named = (fitting.isEmpty() ? candidates : fitting).stream().map(found -> found.format.name).toList();
       throw new SaeFormatException(
-          "%s: may be of the formats %s, and its tensors don't tell: %s; name the format (--format)"
-              .formatted(weights, String.join(", ", named), Failures.list(names)));
+          "%s: may be of the formats %s, and its tensors don't tell; name the format (--format)"
+              .formatted(weights, String.join(", ", named)));
     }
     return fitting.get(0);
   }
 
   /** The weights, if all that the format needs is there. */
-  private static Path requireParts(Format format, Path path) {
-    Path weights = format.weights(path);
-    Path expected = weights == null && Files.isDirectory(path) ? path.resolve(format.weights.get(0)) : path;
-    Path anchor = weights == null ? expected : weights;
-    if (!format.configs.isEmpty() && Config.beside(anchor, format.configs) == null) {
+  private static Found requireParts(Format format, Path path, List<Path> weights) {
+    Path file = !weights.isEmpty() ? weights.get(0) : Files.isDirectory(path) ? path.resolve(format.weights.get(0)) : path;
+    if (!format.hasConfig(file)) {
       throw new SaeException(
-          "%s: no such file; the format %s needs it"
-              .formatted(anchor.resolveSibling(format.configs.get(0)).normalize(), format.name));
+          "%s: no such file; the format %s needs it".formatted(file.resolveSibling(format.configs.get(0)).normalize(), format.name));
     }
-    if (weights == null) {
-      throw new SaeException("%s: no such file; the format %s needs it".formatted(expected, format.name));
+    if (!Files.isRegularFile(file)) {
+      throw new SaeException("%s: no such file; the format %s needs it".formatted(file, format.name));
     }
-    return weights;
-  }
-
-  /** The file of a name, or, if it has a {@code *}, the only one; null if there is none. */
-  private static Path only(Path folder, String name) {
-    if (!name.contains("*")) {
-      Path file = folder.resolve(name);
-      return Files.isRegularFile(file) ? file : null;
-    }
-    List<Path> files = list(folder, name);
-    return files.size() == 1 ? files.get(0) : null;
+    return new Found(format, file);
   }
 
   /** The files in a folder whose names match a glob, in order. */
   static List<Path> list(Path folder, String glob) {
-    List<Path> files = new ArrayList<>();
-    try (DirectoryStream<Path> stream = Files.newDirectoryStream(folder, glob)) {
-      stream.forEach(files::add);
+    if (!glob.contains("*")) { // it may name one in a folder below
+      Path file = folder.resolve(glob);
+      return Files.isRegularFile(file) ? List.of(file) : List.of();
+    }
+    try (Stream<Path> files = Files.list(folder)) {
+      return files.filter(file -> matches(glob, file)).sorted().toList();
     } catch (IOException e) {
       throw Failures.of(folder, e);
     }
-    Collections.sort(files);
-    return files;
   }
 
-  private static String extension(Path path) {
-    String name = String.valueOf(path.getFileName());
-    name = name.endsWith(Shards.INDEX) ? name.substring(0, name.length() - Shards.INDEX.length()) : name;
+  private static boolean matches(String glob, Path file) {
+    String name = String.valueOf(file.getFileName());
+    name = name.endsWith(Shards.INDEX) && !glob.endsWith(Shards.INDEX) ? name.substring(0, name.length() - Shards.INDEX.length()) : name;
+    return file.getFileSystem().getPathMatcher("glob:" + glob).matches(Path.of(name));
+  }
+
+  /** A file in the folder of another, or in the folder above that; null if there is none. */
+  static Path besideOrAbove(Path file, String name) {
+    Path folder = file.toAbsolutePath().getParent();
+    for (int i = 0; i < 2 && folder != null; i++, folder = folder.getParent()) {
+      if (Files.isRegularFile(folder.resolve(name))) {
+        return folder.resolve(name);
+      }
+    }
+    return null;
+  }
+
+  private static String extension(String name) {
     return name.substring(name.lastIndexOf('.') + 1);
   }
 
   static void refuseUnknown(TensorFile file, Set<String> known, String architecture) {
     Set<String> unknown = new LinkedHashSet<>(file.tensors().keySet());
-    unknown.removeAll(known);
+    unknown.removeIf(known::contains); // a set that may ignore case
     if (!unknown.isEmpty()) {
       throw new SaeFormatException(
           "%s: has tensors that architecture \"%s\" does not know: %s"

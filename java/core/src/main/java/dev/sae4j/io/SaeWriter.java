@@ -109,8 +109,8 @@ public final class SaeWriter {
       throw Failures.of(folder, e);
     }
     collect();
-    try (AtomicFile safetensors = new AtomicFile(folder.resolve(SaeLens.WEIGHTS));
-        AtomicFile config = new AtomicFile(folder.resolve(SaeLens.CONFIG))) {
+    try (AtomicFile safetensors = new AtomicFile(folder.resolve(SaeLens.WEIGHTS.get(0)));
+        AtomicFile config = new AtomicFile(folder.resolve(SaeLens.CONFIGS.get(0)))) {
       writeSafetensors(safetensors);
       config.write(StandardCharsets.UTF_8.encode(config()));
       safetensors.commit();

@@ -18,6 +18,8 @@ final class Tensor {
   final String typeName;
   final long[] shape;
   final long size;
+  /** The same matrix turned round, where it lies so in the file, to be read from front to back; else null. */
+  final Tensor transposed;
   private final ByteSource bytes;
   private final long start;
   private ByteBuffer stage;
@@ -29,6 +31,10 @@ final class Tensor {
    * @param start of the data in the bytes
    */
   Tensor(String name, String where, DType type, String typeName, long[] shape, ByteSource bytes, long start) {
+    this(name, where, type, typeName, shape, bytes, start, null);
+  }
+
+  Tensor(String name, String where, DType type, String typeName, long[] shape, ByteSource bytes, long start, Tensor transposed) {
     this.name = name;
     this.where = where;
     this.type = type;
@@ -36,6 +42,7 @@ final class Tensor {
     this.shape = shape;
     this.bytes = bytes;
     this.start = start;
+    this.transposed = transposed;
     this.size = product(where, shape);
     long length = bytes.size() - start;
     boolean overflows = size > Long.MAX_VALUE / Long.BYTES;

@@ -10,11 +10,12 @@ import java.util.Arrays;
  * A strided view of a storage, as the bytes of a row-major array. Where runs of neighbours follow each other forwards
  * (a tensor as it was made, rows of it, leading columns) they are read where they lie, at any size. Any other order,
  * such as a transpose, is picked out of a copy of the part of the storage that is looked at, which may take {@link
- * #MAX_COPY} bytes.
+ * #MAX_COPY} bytes; of a matrix that is turned round this is refused only on reading it, as it may be read the way it lies.
  */
 final class View implements ByteSource {
   private static final long MAX_COPY = 64L << 20;
 
+  private final String where;
   private final ByteSource storage;
   private final int width;
   private final long offset;
@@ -49,15 +50,23 @@ final class View implements ByteSource {
           "%s: shape %s with strides %s from element %d on looks beyond its storage of %d elements"
               .formatted(where, Arrays.toString(shape), Arrays.toString(stride), offset, elements));
     }
-    View view = new View(storage, width, offset, count, count == 0 ? 0 : last + 1 - offset, shape, stride);
-    view.requireModest(where, elements);
+    View view = new View(where, storage, width, offset, count, count == 0 ? 0 : last + 1 - offset, shape, stride);
+    if (!isTransposed(shape, stride)) {
+      view.requireModest();
+    }
     return view;
   }
 
-  private View(ByteSource storage, int width, long offset, long count, long span, long[] shape, long[] stride) {
+  /** Whether it is a whole matrix turned round: no more than lies in the file. */
+  static boolean isTransposed(long[] shape, long[] stride) {
+    return shape.length == 2 && shape[0] > 1 && shape[1] > 1 && stride[0] == 1 && stride[1] == shape[0];
+  }
+
+  private View(String where, ByteSource storage, int width, long offset, long count, long span, long[] shape, long[] stride) {
     long[] mergedShape = new long[shape.length + 1];
     long[] mergedStride = new long[shape.length + 1];
     int rank = merge(shape, stride, mergedShape, mergedStride);
+    this.where = where;
     this.storage = storage;
     this.width = width;
     this.offset = offset;
@@ -95,7 +104,7 @@ final class View implements ByteSource {
     return rank;
   }
 
-  private void requireModest(String where, long elements) {
+  private void requireModest() {
     if (!isForward && Math.max(span, size) > MAX_COPY) {
       throw new SaeFormatException(
           "%s: strides %s pick %d bytes out of %d, at most %d can be reordered: save it with .contiguous()"
@@ -161,6 +170,7 @@ final class View implements ByteSource {
 
   private synchronized void readCopy(long at, ByteBuffer into) throws IOException {
     if (copy == null) {
+      requireModest();
       ByteBuffer bytes = ByteBuffer.allocate((int) span);
       storage.read(offset * width, bytes);
       copy = bytes.array();

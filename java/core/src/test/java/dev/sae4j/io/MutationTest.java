@@ -85,17 +85,18 @@ class MutationTest {
 
   /** In archives that are whole otherwise: a CRC would find the damage first. */
   @ParameterizedTest
-  @ValueSource(strings = {"nested.pt", "views.pt", "state_dict.pt"})
+  @ValueSource(
+      strings = {"vectors/nested.pt", "vectors/views.pt", "vectors/state_dict.pt", "saes/openai-topk/4.pt", "saes/dl-matryoshka/ae.pt"})
   void picklesLoadOrAreRefusedInOneLine(String name) throws IOException {
     Map<String, byte[]> entries = new LinkedHashMap<>();
-    try (ZipFile zip = new ZipFile(Fixtures.path("vectors/" + name).toFile())) {
+    try (ZipFile zip = new ZipFile(Fixtures.path(name).toFile())) {
       for (ZipEntry entry : Collections.list(zip.entries())) {
         entries.put(entry.getName(), zip.getInputStream(entry).readAllBytes());
       }
     }
     String pickle = entries.keySet().stream().filter(entry -> entry.endsWith("data.pkl")).findFirst().orElseThrow();
     byte[] original = entries.get(pickle);
-    Path target = folder.resolve(name);
+    Path target = folder.resolve(name.startsWith("saes") ? "sae.pt" : Path.of(name).getFileName().toString());
     for (int i = 0; i < MUTATIONS; i++) {
       entries.put(pickle, mutated(original, new Random(SEED + i)));
       try (ZipOutputStream zip = new ZipOutputStream(Files.newOutputStream(target))) {
@@ -133,6 +134,8 @@ class MutationTest {
       }
     } else if (name.startsWith("x")) {
       readAll(path.toString());
+    } else if (name.equals("sae.pt")) {
+      SaeReader.read(path).close();
     } else if (name.matches(".*\\.(pt|gguf|svec)")) {
       Set<String> names;
       try (TensorFile file = TensorFile.open(path)) {
