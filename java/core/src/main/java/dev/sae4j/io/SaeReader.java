@@ -16,15 +16,15 @@ import java.util.Set;
 import java.util.function.Predicate;
 
 /**
- * Reads SAE checkpoints, with weights in float32, float16, bfloat16 or float64, each tensor by its own dtype:
+ * Reads SAE checkpoints, with weights in float32, float16, bfloat16, float64 or float8, each tensor by its own dtype:
  *
  * <ul>
  *   <li>{@code "saelens"}: a folder with {@code cfg.json} (version 6 or older) and {@code sae_weights.safetensors} or {@code
  *       model.safetensors}, or the path of that file in it;
+ *   <li>{@code "gemma-scope"}: a {@code params.npz}, or a folder with one; stored or deflated;
  *   <li>{@code "sparsify"} (EleutherAI): {@code cfg.json} and {@code sae.safetensors};
  *   <li>{@code "llama-scope"}: {@code hyperparams.json} and {@code checkpoints/final.safetensors};
  *   <li>{@code "llamascopium"}, Llama Scope R1 too: {@code config.json} and {@code sae_weights.safetensors};
- *   <li>{@code "gemma-scope"}: a {@code params.npz}, or a folder with one; stored or deflated;
  *   <li>{@code "gemma-scope-2"}: {@code config.json} and {@code params.safetensors};
  *   <li>{@code "mwhanna"}: a transcoder's {@code layer_N.safetensors} with a {@code config.yaml} beside it.
  * </ul>
@@ -113,6 +113,17 @@ public final class SaeReader {
       return file != null && (configs.isEmpty() || Config.beside(file, configs) != null) ? file : null;
     }
 
+    /** Refuses a folder of several layers, of which none is meant. */
+    void requireOne(Path folder) {
+      if (!weights.get(0).contains("*") || !Files.isDirectory(folder)) {
+        return;
+      }
+      int count = list(folder, weights.get(0)).size();
+      if (count > 1 && Config.beside(folder.resolve("any"), configs) != null) {
+        throw new SaeException("%s: holds %d files for the format %s; name one".formatted(folder, count, name));
+      }
+    }
+
     @Override
     public String toString() {
       return "%s%s (%s)".formatted(configs.isEmpty() ? "" : configs.get(0).replace("../", "") + " + ", weights.get(0), name);
@@ -127,6 +138,8 @@ public final class SaeReader {
               SaeLens.CONFIGS,
               names -> names.contains("W_dec") && !names.contains("encoder.weight"),
               SaeLens::read),
+          new Format(
+              GemmaScope.FORMAT, List.of(GemmaScope.WEIGHTS), List.of(), names -> true, (file, options) -> GemmaScope.read(file)),
           new Format(
               Sparsify.FORMAT,
               Sparsify.WEIGHTS,
@@ -145,8 +158,6 @@ public final class SaeReader {
               LlamaScope.NEW_CONFIGS,
               names -> names.contains("decoder.weight") || names.contains("W_E"),
               (file, options) -> LlamaScope.read(LlamaScope.NEW_FORMAT, LlamaScope.NEW_CONFIGS, file, options)),
-          new Format(
-              GemmaScope.FORMAT, List.of(GemmaScope.WEIGHTS), List.of(), names -> true, (file, options) -> GemmaScope.read(file)),
           new Format(
               GemmaScope2.FORMAT,
               GemmaScope2.WEIGHTS,
@@ -204,6 +215,7 @@ public final class SaeReader {
       return partly.get(0); // which will name what is missing
     }
     if (found.isEmpty()) {
+      FORMATS.forEach(format -> format.requireOne(path));
       throw new SaeException(
           "%s: no SAE found; looked for %s"
               .formatted(path, String.join(", ", FORMATS.stream().map(Format::toString).toList())));
@@ -244,6 +256,7 @@ public final class SaeReader {
               .formatted(anchor.resolveSibling(format.configs.get(0)).normalize(), format.name));
     }
     if (weights == null) {
+      format.requireOne(path);
       throw new SaeException("%s: no such file; the format %s needs it".formatted(expected, format.name));
     }
     return weights;

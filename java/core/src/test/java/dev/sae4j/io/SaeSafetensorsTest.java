@@ -348,6 +348,15 @@ class SaeSafetensorsTest {
   }
 
   @Test
+  void refusesAFolderOfSeveralLayers() throws IOException {
+    Path layers = copy("mwhanna");
+    Files.copy(layers.resolve("layer_0.safetensors"), layers.resolve("layer_1.safetensors"));
+    failed(() -> SaeReader.read(layers), "holds 2 files for the format mwhanna; name one");
+    failed(() -> SaeReader.read(layers, new SaeReader.Options("mwhanna")), "holds 2 files for the format mwhanna; name one");
+    SaeReader.read(layers.resolve("layer_1.safetensors")).close();
+  }
+
+  @Test
   void refusesAFormatThatMissesAFile() throws IOException {
     Path scope = copyTree("llama-scope-lxr");
     Files.delete(scope.resolve("hyperparams.json"));
