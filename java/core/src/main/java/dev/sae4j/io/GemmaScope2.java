@@ -50,8 +50,7 @@ final class GemmaScope2 {
       sae.wSkip = file.require(SKIP);
       sae.turnsSkip = true;
       sae.warnings.add(
-          "%s is taken as [d_in, d_out], the way the publisher's example multiplies by it; it is square, so that its shape can't tell"
-              .formatted(SKIP));
+          SKIP + " is taken as [d_in, d_out], as the publisher's example multiplies by it; it is square: its shape can't tell");
     }
   }
 }

@@ -145,7 +145,8 @@ final class LlamaScope {
     }
     sae.deltaScale = 1 / sOut;
     sae.folded.add(
-        "the decoder's bias is subtracted from the input (apply_decoder_bias_to_pre_encoder): the encoder's becomes itself - <it, w_j>");
+        "the decoder's bias is subtracted from the input (apply_decoder_bias_to_pre_encoder): "
+            + "the encoder's becomes itself - <it, w_j>");
   }
 
   private void select(SaeReader.Options options, double[] s) {

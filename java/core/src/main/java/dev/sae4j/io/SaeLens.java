@@ -12,8 +12,8 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * SAELens, version 6 and older: {@code cfg.json} beside a safetensors file. W_enc [d_in, d_sae], W_dec [d_sae, d_out]. Whatever would
- * change the equations and is not known is refused by name, so that no SAE is ever loaded as another kind.
+ * SAELens, version 6 and older: {@code cfg.json} beside a safetensors file. W_enc [d_in, d_sae], W_dec [d_sae, d_out]. Whatever
+ * would change the equations and is not known is refused by name, so that no SAE is ever loaded as another kind.
  */
 final class SaeLens {
   static final String FORMAT = "saelens";
@@ -82,6 +82,12 @@ final class SaeLens {
           "architecture", architecture, String.join(", ", ARCHITECTURES.keySet().stream().sorted().toList()));
     }
     String activation = activation();
+    if (config.isTrue("is_transcoder") && !architecture.endsWith("transcoder")) {
+      if (!architecture.equals("standard") || activation.equals("topk")) {
+        throw config.unsupported("is_transcoder", true, "false with architecture %s and %s".formatted(architecture, activation));
+      }
+      return "transcoder"; // as versions before 6 say it
+    }
     if (architecture.equals("standard") && activation.equals("topk")) {
       return "topk"; // as versions before 6 say it
     }
@@ -90,12 +96,6 @@ final class SaeLens {
     }
     if (architecture.equals("standard") && config.has("k")) {
       throw config.unsupported("k", config.size("k"), "none with the architecture standard");
-    }
-    if (config.isTrue("is_transcoder") && !architecture.endsWith("transcoder")) {
-      if (!architecture.equals("standard")) {
-        throw config.unsupported("is_transcoder", true, "false with the architecture " + architecture);
-      }
-      return "transcoder"; // as versions before 6 say it
     }
     return architecture;
   }

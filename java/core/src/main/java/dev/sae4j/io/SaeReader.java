@@ -95,9 +95,9 @@ public final class SaeReader {
    */
   private record Format(
       String name, List<String> weights, List<String> configs, Predicate<TensorFile> claims, Reader reader) {
-    /** Whether any file of an extension may be of the format. */
+    /** Whether any file of an extension may be of the format, whatever lies beside it. */
     boolean isGeneric() {
-      return weights.get(0).startsWith("*");
+      return configs.isEmpty() && weights.get(0).startsWith("*");
     }
 
     /** The weights that a path may mean by this format, whatever lies beside them. */
@@ -143,7 +143,12 @@ public final class SaeReader {
     }
   }
 
-  private record Found(Format format, Path weights) {}
+  private record Found(Format format, Path weights) {
+    @Override
+    public String toString() {
+      return "%s (%s)".formatted(weights.getFileName(), format.name);
+    }
+  }
 
   private static Predicate<TensorFile> names(Predicate<Set<String>> names) {
     return file -> names.test(file.tensors().keySet());
@@ -262,7 +267,7 @@ public final class SaeReader {
     if (files.size() > 1) {
       throw new SaeException(
           "%s: holds %d SAEs, %s; name the file, or the format (--format)"
-              .formatted(path, files.size(), String.join(" and ", files.stream().map(file -> path.relativize(file).toString()).toList())));
+              .formatted(path, files.size(), String.join(" and ", found.stream().map(Found::toString).toList())));
     }
     return found.size() == 1 ? found.get(0) : byTensors(found);
   }

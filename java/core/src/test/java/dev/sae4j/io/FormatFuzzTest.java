@@ -259,6 +259,7 @@ class FormatFuzzTest {
 
   static Stream<byte[]> saeFolders() {
     return fixtures("cfg.json")
+        .filter(cfg -> Files.exists(cfg.resolveSibling("sae_weights.safetensors")))
         .map(
             cfg -> {
               Map<String, byte[]> files = new LinkedHashMap<>();

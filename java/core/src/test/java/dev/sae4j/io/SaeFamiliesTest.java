@@ -206,7 +206,7 @@ class SaeFamiliesTest {
   @Test
   void namesTheCandidatesOfAFileThatMayBeSeveral() throws IOException {
     Path alone = Files.copy(hookZ(), folder.resolve("sae.pt"));
-    failed(() -> SaeReader.read(alone), "qwen-scope or hook-z", "--format");
+    refused(() -> SaeReader.read(alone), "qwen-scope, hook-z", "--format");
     failed(() -> SaeReader.read(alone, new SaeReader.Options("hook-z")), "sae_cfg.json");
     refused(() -> SaeReader.read(alone, new SaeReader.Options("qwen-scope")), "--k");
     Files.writeString(folder.resolve("sae_cfg.json"), "{\"act_size\": 8, \"dict_size\": 19}");

@@ -348,6 +348,15 @@ class SaeSafetensorsTest {
   }
 
   @Test
+  void refusesAFolderOfSeveralLayers() throws IOException {
+    Path layers = copy("mwhanna");
+    Files.copy(layers.resolve("layer_0.safetensors"), layers.resolve("layer_1.safetensors"));
+    failed(() -> SaeReader.read(layers), "holds 2 files for the format mwhanna; name one");
+    failed(() -> SaeReader.read(layers, new SaeReader.Options("mwhanna")), "holds 2 files for the format mwhanna; name one");
+    SaeReader.read(layers.resolve("layer_1.safetensors")).close();
+  }
+
+  @Test
   void refusesAFormatThatMissesAFile() throws IOException {
     Path scope = copyTree("llama-scope-lxr");
     Files.delete(scope.resolve("hyperparams.json"));
@@ -469,8 +478,9 @@ class SaeSafetensorsTest {
   @CsvSource(
       delimiter = '|',
       value = {
-        "saelens-standard           | cfg.json | architecture | \"batchtopk\"    | no \"threshold\" tensor, but cfg.json says architecture \"batchtopk\"; for inference SAELens saves it as \"jumprelu\"",
+        "saelens-standard           | cfg.json | architecture | \"batchtopk\"    | architecture \"batchtopk\"; for inference SAELens saves",
         "saelens-standard           | cfg.json | architecture | \"matryoshka_batchtopk\" | no \"threshold\" tensor",
+        "saelens-old-topk           | cfg.json | is_transcoder | true            | is_transcoder is \"true\"",
         "saelens-jumprelu           | cfg.json | is_transcoder | true            | is_transcoder is \"true\"",
         "saelens-jumprelu           | cfg.json | d_in         | 7                | d_in is 7",
         "saelens-topk               | cfg.json | k            | 14               | k must be 1 to 13, got 14",
