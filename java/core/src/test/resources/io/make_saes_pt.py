@@ -60,6 +60,10 @@ def expect(case, encode, decode, d_in, path=None, options={}, **info):
             rows.append(x)
     codes = [encode(x) for x in rows]
     assert any(np.any(c != 0) for c in codes) and any(np.any(c == 0) for c in codes), case
+    if info.get("selection") == "TOP":  # the ReLU after it must matter
+        assert any(np.count_nonzero(c) < info["k"] for c in codes), case
+    if info.get("selection") == "TOP_SIGNED":  # and here that there is none
+        assert any(np.any(c < 0) for c in codes), case
     EXPECTED[case] = dict(
         path=path or case, options=options, x=[x.tolist() for x in rows], codes=[c.tolist() for c in codes],
         x_hat=[np.asarray(decode(c, x)).tolist() for c, x in zip(codes, rows)], **info)
@@ -278,7 +282,6 @@ def make_qwen():
         save(folder + "/layer4.sae.pt", state)
         w = f64(state)
         encode = lambda x, w=w: top(w["W_enc"] @ x + w["b_enc"], k, signed=True)
-        assert any((encode(RNG.normal(size=d)) < 0).any() for _ in range(9))
         expect(case, encode, lambda f, x, w=w: w["W_dec"] @ f + w["b_dec"], d, path=folder + "/layer4.sae.pt", options=options,
                format="qwen-scope", architecture="topk", dtype="float32", model=model, hook="model.layers.4",
                warnings=["b_dec is not subtracted"], folded=0, k=k, selection="TOP_SIGNED")
