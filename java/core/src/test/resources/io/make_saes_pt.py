@@ -60,6 +60,10 @@ def expect(case, encode, decode, d_in, path=None, options={}, **info):
             rows.append(x)
     codes = [encode(x) for x in rows]
     assert any(np.any(c != 0) for c in codes) and any(np.any(c == 0) for c in codes), case
+    if info.get("selection") == "TOP":  # the ReLU after it must matter
+        assert any(np.count_nonzero(c) < info["k"] for c in codes), case
+    if info.get("selection") == "TOP_SIGNED":  # and here that there is none
+        assert any(np.any(c < 0) for c in codes), case
     EXPECTED[case] = dict(
         path=path or case, options=options, x=[x.tolist() for x in rows], codes=[c.tolist() for c in codes],
         x_hat=[np.asarray(decode(c, x)).tolist() for c, x in zip(codes, rows)], **info)
@@ -131,13 +135,12 @@ def make_dictionary_learning():
     save("dl-gated/ae.pt", state)
     config("dl-gated/config.json", trainer("GatedAutoEncoder", d, n))
     g = f64(state)
-    norm = np.linalg.norm(g["decoder.weight"], axis=0)
 
     def encode_gated(x):
         pi = g["encoder.weight"] @ (x - g["decoder_bias"])
-        return (pi + g["gate_bias"] > 0) * relu(np.exp(g["r_mag"]) * pi + g["mag_bias"]) * norm
+        return (pi + g["gate_bias"] > 0) * relu(np.exp(g["r_mag"]) * pi + g["mag_bias"])
 
-    expect("dl-gated", encode_gated, lambda f, x: g["decoder.weight"] @ (f / norm) + g["decoder_bias"], d, folded=3, **dl_info("gated"))
+    expect("dl-gated", encode_gated, lambda f, x: g["decoder.weight"] @ f + g["decoder_bias"], d, folded=2, **dl_info("gated"))
 
     j = module(parameters=dict(W_enc=torch.empty(d, n), b_enc=torch.empty(n), W_dec=torch.empty(n, d), b_dec=torch.empty(d),
                                threshold=torch.empty(n)))
@@ -145,13 +148,12 @@ def make_dictionary_learning():
     save("dl-jumprelu/ae.pt", j.state_dict())
     config("dl-jumprelu/config.json", trainer("JumpReluAutoEncoder", d, n))
     wj = f64(j.state_dict())
-    norm_j = np.linalg.norm(wj["W_dec"], axis=1)
 
     def encode_jump(x):
         p = x @ wj["W_enc"] + wj["b_enc"]
-        return relu(p * (p > wj["threshold"])) * norm_j
+        return relu(p * (p > wj["threshold"]))
 
-    expect("dl-jumprelu", encode_jump, lambda f, x: (f / norm_j) @ wj["W_dec"] + wj["b_dec"], d, folded=2, **dl_info("jumprelu"))
+    expect("dl-jumprelu", encode_jump, lambda f, x: f @ wj["W_dec"] + wj["b_dec"], d, folded=1, **dl_info("jumprelu"))
 
     make_top_k(d, n)
     make_mixed(d, n)
@@ -278,7 +280,6 @@ def make_qwen():
         save(folder + "/layer4.sae.pt", state)
         w = f64(state)
         encode = lambda x, w=w: top(w["W_enc"] @ x + w["b_enc"], k, signed=True)
-        assert any((encode(RNG.normal(size=d)) < 0).any() for _ in range(9))
         expect(case, encode, lambda f, x, w=w: w["W_dec"] @ f + w["b_dec"], d, path=folder + "/layer4.sae.pt", options=options,
                format="qwen-scope", architecture="topk", dtype="float32", model=model, hook="model.layers.4",
                warnings=["b_dec is not subtracted"], folded=0, k=k, selection="TOP_SIGNED")

@@ -85,8 +85,6 @@ final class Checkpoint {
   double decoderScale = 1;
   double bDecScale = 1;
   boolean foldsDecoderNorm;
-  /** With foldsDecoderNorm: theta is compared with q_j before it is times n_j. */
-  boolean gatesBeforeNorm;
   Selection selection = Selection.GATE;
   long k;
   Normalization normalization = Normalization.NONE;
@@ -495,7 +493,7 @@ final class Checkpoint {
       readThresholds(first, count);
       for (int i = 0; i < count; i++) {
         double c = bias[i] - delta[i];
-        set(i, first, theta[i] / (gatesBeforeNorm ? 1 : norm[i]) - c, 1, c);
+        set(i, first, theta[i] / norm[i] - c, 1, c);
       }
       store(first, count);
     }

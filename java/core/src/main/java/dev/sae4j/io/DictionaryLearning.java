@@ -13,7 +13,8 @@ import java.util.TreeMap;
 
 /**
  * dictionary_learning: the state dict of one of its classes, and a configuration that says which. Some have the same tensors and
- * other equations, so the class is guessed only where the tensors leave no choice.
+ * other equations, so the class is guessed only where the tensors leave no choice. Values are those of the library as it is now:
+ * once, encode of Gated and JumpReLU multiplied them by the norms of the decoder's rows, and decode divided by these.
  */
 final class DictionaryLearning {
   static final String FORMAT = "dictionary-learning";
@@ -127,10 +128,8 @@ final class DictionaryLearning {
       case "jumprelu" -> {
         sae.threshold = file.require("threshold");
         sae.folded.add("threshold applies after the bias: it becomes threshold - b_enc");
-        scaleByDecoder();
       }
-      case "gated" -> scaleByDecoder();
-      default -> {} // ReLU
+      default -> {} // ReLU and Gated have no more
     }
     return sae;
   }
@@ -170,13 +169,6 @@ final class DictionaryLearning {
           "%s is subtracted from the input: %s becomes itself - <%1$s, w_j>"
               .formatted(kind.bDec, sae.bEnc != null ? sae.bEnc.name : "each of gate_bias and mag_bias / exp(r_mag)"));
     }
-  }
-
-  /** The classes whose decoder rows are free have encode multiply by their norms, after the gate, and decode divide. */
-  private void scaleByDecoder() {
-    sae.foldsDecoderNorm = true;
-    sae.gatesBeforeNorm = true;
-    sae.folded.add("values are times the norm of their decoder row, after the gate: scale and offset times it, row over it");
   }
 
   private void selectTop() {
