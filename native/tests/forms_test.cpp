@@ -209,6 +209,34 @@ TEST(top_k_over_many_tiles) {
   }
 }
 
+// Features that look best to the screen, and are not there in the end: those on their threshold, and those whose value is exactly
+// zero. What they seem to reach must not cut off the worse ones. (Small integers, so that products are exact.)
+TEST(features_that_may_fall_out_raise_no_cut) {
+  const int64_t d = 40, d_sae = 60, n = 20;
+  Sae sae(d, d, d_sae);
+  sae.k = 10;
+  Random random;
+  Guarded<float> x(n * d);
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = i < d ? static_cast<float>(random.below(9) - 4) : x[i - d];
+  for (int64_t i = 0; i < sae.w_enc.size(); ++i) sae.w_enc[i] = static_cast<float>(random.below(9) - 4);
+  for (const bool at_zero : {false, true}) {
+    for (int64_t j = 0; j < d_sae; ++j) {
+      const float p = dot(x.data(), &sae.w_enc[j * d], d);
+      sae.scale[j] = 1;
+      sae.threshold[j] = j % 2 == 0 && !at_zero ? p : -INFINITY;
+      const float best = at_zero ? 0.0f : 1000.0f, worse = static_cast<float>(at_zero ? -1 - j : 1 + j);
+      sae.offset[j] = (j % 2 == 0 ? best : worse) - p;
+    }
+    for (const sae_selection selection : {SAE_SELECT_TOP, SAE_SELECT_TOP_SIGNED, SAE_SELECT_TOP_ABS}) {
+      sae.selection = selection;
+      Codes expected;
+      expect_codes(sae, x.data(), n, *expected.handle);
+      CHECK(sae_codes_nnz(expected) == (at_zero && selection == SAE_SELECT_TOP ? 0 : n * sae.k), "the test data is not as meant");
+      check_ways(sae, kRandom, x, n);
+    }
+  }
+}
+
 // Features come in pairs of equal ones, and the screen errs by nearly its bound: down for the first of a pair, which the tie is
 // owed to, up for the second. With its bound it must lose none; with a fifth less the k-th best, or what the gate just lets in.
 TEST(a_bound_a_fifth_too_small_loses_features) {
