@@ -68,9 +68,10 @@ void to_device(DeviceArray<T>& array, const T* from, int64_t count, const char* 
 
 // ---- codes
 
-void Codes::start(int64_t rows, cudaStream_t stream, bool normalized) {
+void Codes::start(int64_t rows, cudaStream_t stream, bool are_normalized) {
   n = 0;
   nnz = 0;
+  normalized = are_normalized;
   row_offsets.reserve(rows + 1, "row offsets");
   check(cudaMemsetAsync(row_offsets.data(), 0, sizeof(int64_t), stream), "row offsets");
   if (!normalized) return;
@@ -479,9 +480,9 @@ void Engine::decode(const Codes& codes, const float* x, bool direction, float* x
   Workspace& workspace = *lease;
   const int64_t d = decoder_.d;
   const Place place = place_of(x_hat);
-  const bool skips = skip_.count > 0, normalizes = normalization_ != SAE_NORMALIZE_NONE;
-  const DecodeEnd end = {direction ? nullptr : b_dec_.data(), skips, normalizes ? codes.scale.data() : nullptr,
-                         normalizes && !direction ? codes.shift.data() : nullptr};
+  const bool skips = x != nullptr;
+  const DecodeEnd end = {direction ? nullptr : b_dec_.data(), skips, codes.normalized ? codes.scale.data() : nullptr,
+                         codes.normalized && !direction ? codes.shift.data() : nullptr};
   const int64_t part = place == Place::kDevice && !skips ? std::max<int64_t>(codes.n, 1) : even_part(codes.n, most_rows);
   std::optional<Source> source;
   if (skips) source.emplace(x, codes.n, part, skip_, workspace);

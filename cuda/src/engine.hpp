@@ -41,7 +41,8 @@ struct Codes {
   DeviceArray<int64_t> row_offsets;
   DeviceArray<int32_t> indices;
   DeviceArray<float> values;
-  DeviceArray<float> scale, shift;  // of a model that normalises
+  bool normalized = false;
+  DeviceArray<float> scale, shift;  // of rows that a model normalised
 };
 
 struct Workspace;

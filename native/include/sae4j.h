@@ -185,8 +185,9 @@ SAE_API sae_status sae_encode(const sae_model* model, const float* x, int64_t n,
  * codes [n, d_sae] -> x_hat [n, d_out] = sum_j f_j d_j, features ascending by fused multiply-add from +0, then + b_dec, then
  * + Dot(x, row i of w_skip), then fma(scale, ., shift) where the model normalises.
  * With direction != 0 without b_dec, and times scale in place of the fma (a difference of activations must be decoded so).
- * x: [n, d_in], what was encoded; NULL unless the model has w_skip. Codes of a model that normalises must carry scale and shift, and
- * other codes must not.
+ * x: [n, d_in], what was encoded; NULL unless the model has w_skip. Codes for a model that normalises must carry scale and shift, and
+ * others must not. The codes of a direction (project, pursue) are of no x: with direction != 0 x may be NULL, for no such term, and
+ * scale and shift absent, for scale 1.
  */
 SAE_API sae_status sae_decode(const sae_model* model, const sae_codes* codes, const float* x, int32_t direction, float* x_hat);
 

@@ -318,12 +318,17 @@ sae_status sae_decode(const sae_model* model, const sae_codes* codes, const floa
       fail(SAE_INVALID_ARGUMENT, "codes have %lld features, expected d_sae = %lld", static_cast<long long>(codes->features()),
            static_cast<long long>(model->weights.d_sae));
     }
-    if (codes->rows() > 0 && codes->normalized() != (model->weights.normalization != SAE_NORMALIZE_NONE)) {
-      fail(SAE_INVALID_ARGUMENT, codes->normalized() ? "codes carry scale and shift of a model that normalises, and this one does not"
-                                                     : "codes carry no scale and shift, which this model's decode needs: it normalises");
+    const bool normalizes = model->weights.normalization != SAE_NORMALIZE_NONE;
+    if (codes->rows() > 0 && codes->normalized() && !normalizes) {
+      fail(SAE_INVALID_ARGUMENT, "codes carry scale and shift of a model that normalises, and this one does not");
+    }
+    if (codes->rows() > 0 && !codes->normalized() && normalizes && direction == 0) {
+      fail(SAE_INVALID_ARGUMENT, "codes carry no scale and shift, which this model's decode needs: it normalises");
     }
     if (model->weights.w_skip != nullptr) {
-      if (codes->rows() > 0 && x == nullptr) fail(SAE_INVALID_ARGUMENT, "decode needs x: the model has a skip connection");
+      if (codes->rows() > 0 && x == nullptr && direction == 0) {
+        fail(SAE_INVALID_ARGUMENT, "decode needs x: the model has a skip connection");
+      }
     } else if (x != nullptr) {
       fail(SAE_INVALID_ARGUMENT, "decode takes no x: the model has no skip connection");
     }

@@ -340,7 +340,7 @@ int CpuModel::candidate_rows(const Batch& batch, const float* scores, int64_t j,
 
 // Gather, then skip, then unnormalise: a slab of columns of a block of rows at a time.
 void CpuModel::decode(const sae_codes& codes, const float* x, bool direction, float* x_hat) const {
-  const int64_t n = codes.rows(), d = weights.d_out, d_skip = weights.w_skip == nullptr ? 0 : weights.d_in;
+  const int64_t n = codes.rows(), d = weights.d_out, d_skip = x == nullptr ? 0 : weights.d_in;
   if (d_skip > 0) require_finite_rows(x, n, d_skip, "x");
   // Taken once, here: codes on a device are brought by the first who asks.
   const int64_t* offsets = codes.row_offsets();

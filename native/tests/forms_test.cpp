@@ -300,7 +300,7 @@ TEST(bad_arguments_of_the_forms_are_named) {
   refuses(sae_decode(a, scaled, nullptr, 0, x_hat.data()), "this one does not");
   refuses(sae_decode(b, bare, nullptr, 0, x_hat.data()), "it normalises");
   refuses(sae_decode(a, bare, x.data(), 0, x_hat.data()), "no skip connection");
-  refuses(sae_decode(c, bare, nullptr, 1, x_hat.data()), "decode needs x");
+  refuses(sae_decode(c, bare, nullptr, 0, x_hat.data()), "decode needs x");
   x[6] = NAN;
   refuses(sae_decode(c, bare, x.data(), 0, x_hat.data()), "x must be finite, got nan at row 1, column 2");
   refuses(sae_encode(b, x.data(), 2, scaled), "x must be finite, got nan at row 1, column 2");

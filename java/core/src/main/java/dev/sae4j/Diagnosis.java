@@ -142,7 +142,7 @@ public record Diagnosis(
       SparseAutoencoder.Rows negative,
       IntFunction<String> labels)
       throws IOException {
-    if (sae.dIn() != sae.dOut()) {
+    if (sae.dIn() != sae.dOut() || sae.form().hasSkip()) {
       throw new IllegalArgumentException(
           "a diagnosis needs an SAE with d_in = d_out, got a transcoder of %d and %d".formatted(sae.dIn(), sae.dOut()));
     }

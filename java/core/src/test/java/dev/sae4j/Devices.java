@@ -2,7 +2,6 @@ package dev.sae4j;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.util.ArrayList;
 import java.util.List;
@@ -46,11 +45,6 @@ final class Devices {
   /** As {@link #all()}, with only the default form of the emulation. */
   static List<Device> fast() {
     return isEmulated() ? Stream.concat(cpu().stream(), CUDA.stream().limit(1)).toList() : all();
-  }
-
-  /** Aborts a test of TopK, normalisation or skip connections on a device that does not have them yet. */
-  static void assumeForms(Device device) {
-    assumeTrue(device.isCpu(), "TopK, normalisation and skip connections are not on CUDA yet");
   }
 
   static boolean isEmulated() {

@@ -41,7 +41,6 @@ class FormsTest {
   private final Device device;
 
   FormsTest(Device device) {
-    Devices.assumeForms(device);
     this.device = device;
   }
 
@@ -227,6 +226,26 @@ class FormsTest {
     }
   }
 
+  /** The codes of a direction are of no x: nothing is scaled back, nothing skips. */
+  @Test
+  void directionsAreDecodedAsByThePlainModel() {
+    TestSae plain = new TestSae(6, 6, 20);
+    float[] v = plain.normal(12);
+    for (TestSae form :
+        List.of(
+            new TestSae(6, 6, 20).with(Selection.TOP, 3, Normalization.LAYER, false),
+            new TestSae(6, 6, 20).with(Selection.GATE, 0, Normalization.NONE, true))) {
+      try (SparseAutoencoder a = plain.open(device);
+          SparseAutoencoder b = form.open(device);
+          SparseCodes expected = a.pursue(v, Pursuit.omp(4));
+          SparseCodes got = b.pursue(v, Pursuit.omp(4));
+          SparseCodes projected = b.project(v, Projection.top(4))) {
+        assertArrayEquals(a.decodeDirection(expected), b.decodeDirection(got));
+        assertArrayEquals(a.decodeDirection(projected), b.decodeDirection(projected));
+      }
+    }
+  }
+
   @Test
   void whatDoesNotGoTogetherIsNamed() {
     TestSae plain = new TestSae(6, 6, 20);
@@ -243,12 +262,11 @@ class FormsTest {
       assertEquals(2, scaled.rowScale().capacity());
       refused("the model has no skip connection", () -> a.decode(codes, x));
       refused("decode needs x", () -> c.decode(codes));
-      refused("decode needs x", () -> c.decodeDirection(codes));
       refused("x has 11 values, expected those of the codes' rows: n * d = 2 * 6", () -> c.decode(codes, new float[11]));
       refused("x has 18 values", () -> c.decode(codes, direct(18), direct(12)));
       refused("x has 6 values", () -> c.decodeDirection(codes, new FloatPointer(new float[6]), new FloatPointer(new float[12])));
       refused("this one does not", () -> a.decode(scaled));
-      refused("it normalises", () -> b.decodeDirection(codes));
+      refused("it normalises", () -> b.decode(codes));
       float[] bad = x.clone();
       bad[8] = Float.NEGATIVE_INFINITY;
       refused("x must be finite, got -inf at row 1, column 2", () -> c.decode(codes, bad));
