@@ -51,7 +51,8 @@ class OracleTest {
     "minilm-l3-jumprelu-4096, jumprelu_f32",
     "gemma-scope-form/layer_3/width_4k/average_l0_30, jumprelu_f32",
     "minilm-l3-jumprelu-4096-bf16, jumprelu_bf16",
-    "minilm-l3-relu-2048, relu_f32"
+    "minilm-l3-relu-2048, relu_f32",
+    "minilm-l3-topk-2048, topk_f16"
   })
   void activationsOfTheSample(String folder, String name) throws IOException {
     JsonObject expected = oracle("oracle.json").getAsJsonObject("sae").getAsJsonObject(name);

@@ -384,7 +384,8 @@ final class Checkpoint {
     private final long dIn;
     private final long dOut;
     private final long dSae;
-    private final NativeFloats wEncMemory;
+    private final FloatPointer wEncArray;
+    private final FloatPointer bDecArray;
     private final NativeFloats wDecMemory;
     private final NativeFloats bDecMemory;
     private final NativeFloats thresholds;
@@ -402,7 +403,8 @@ final class Checkpoint {
       dIn = weights.dIn();
       dOut = weights.dOut();
       dSae = weights.dSae();
-      wEncMemory = new NativeFloats(weights.wEnc());
+      wEncArray = weights.wEnc();
+      bDecArray = weights.bDec();
       wDecMemory = new NativeFloats(weights.wDec());
       bDecMemory = new NativeFloats(weights.bDec());
       thresholds = new NativeFloats(weights.threshold());
@@ -431,10 +433,16 @@ final class Checkpoint {
 
     /** delta_j = deltaScale &lt;b_dec, w_j&gt;. */
     private void computeDelta(long first, int count) {
+      IntStream.range(0, PARTS).parallel().forEach(i -> computeDelta(first, count * i / PARTS, count * (i + 1) / PARTS));
+    }
+
+    private void computeDelta(long first, int begin, int end) {
       int length = (int) Math.min(CHUNK, dIn);
       float[] w = new float[length];
       float[] b = new float[length];
-      for (int j = 0; j < count; j++) {
+      NativeFloats wEncMemory = new NativeFloats(wEncArray);
+      NativeFloats bDecMemory = new NativeFloats(bDecArray);
+      for (int j = begin; j < end; j++) {
         double sum = 0;
         for (long from = 0; from < dIn; from += length) {
           int n = (int) Math.min(length, dIn - from);
