@@ -80,7 +80,8 @@ final class Info implements Callable<Integer> {
   @Option(
       names = "--activations",
       paramLabel = "X",
-      description = "Check the SAE on activations of its model and place: L0, explained variance, norms. The first " + CHECKED + " rows are used.")
+      description =
+          "Check the SAE on activations of its model and place: L0, explained variance, norms. The first " + CHECKED + " rows serve.")
   private String activations;
 
   @Override

@@ -82,7 +82,7 @@ final class TorchSaes {
     return sae;
   }
 
-  /** The largest k are kept, with no ReLU after that, as the publisher's example does. */
+  /** The largest k are kept, with no ReLU after that, as programs that use these files do. */
   static Checkpoint qwen(TensorFile file, SaeReader.Options options) {
     Checkpoint sae = plain(file, QWEN, true);
     sae.architecture = "topk";
@@ -102,7 +102,7 @@ final class TorchSaes {
             ? sae.publishedL0.longValue()
             : options.requireK(file.path() + ": no folder of its path ends in L0_k, which gives k");
     sae.warnings.add(
-        "b_dec is not subtracted from the input, as in the publisher's example of encode; no other source confirms it");
+        "b_dec is not subtracted from the input, and no ReLU follows, as in programs that use these files; no publisher's code confirms it");
     return sae;
   }
 
