@@ -1,0 +1,329 @@
+package dev.sae4j.benchmarks;
+
+import com.google.gson.Gson;
+import com.google.gson.GsonBuilder;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import com.sun.management.ThreadMXBean;
+import dev.sae4j.Device;
+import dev.sae4j.Projection;
+import dev.sae4j.Pursuit;
+import dev.sae4j.SparseAutoencoder;
+import dev.sae4j.SparseCodes;
+import java.io.IOException;
+import java.lang.management.ManagementFactory;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import org.bytedeco.javacpp.FloatPointer;
+
+/**
+ * The performance gate. Each operation is timed in turn with a roof, in this one process; of at least seven such pairs the best
+ * times count, so that a noisy neighbour closes nothing. It is closed where their ratio is above the recorded one by more than is
+ * allowed; better ones are never complained of. See benchmarks/README.md.
+ */
+public final class Gate {
+  private static final Gson JSON = new GsonBuilder().setPrettyPrinting().create();
+  private static final int PAIRS = 9;
+  private static final long NANOS = 150_000_000; // of one timing, at least
+  private static final int QUICK_PAIRS = 7;
+  private static final long QUICK_NANOS = 40_000_000;
+  private static final double QUICK_ALLOWED = 1.5;
+  private static final int SEED = 1;
+
+  /**
+   * @param operation what is guarded, one call
+   * @param roof the least that must be done, or the plain way to do the same
+   */
+  record Guard(String name, Runnable operation, Runnable roof) {}
+
+  /**
+   * @param ratio time of the operation over that of its roof
+   * @param margin by which a ratio may be above it, as a share of it
+   */
+  record Limit(double ratio, double margin) {}
+
+  private Gate() {}
+
+  // ---- what decides
+
+  /** Of so many pairs the best time of each, so that a disturbed roof makes nothing look better than it is. */
+  static double ratio(Guard guard, int pairs, long nanos) {
+    seconds(guard.roof, nanos); // warm
+    seconds(guard.operation, nanos);
+    double roof = Double.POSITIVE_INFINITY;
+    double operation = Double.POSITIVE_INFINITY;
+    for (int i = 0; i < pairs; i++) {
+      roof = Math.min(roof, seconds(guard.roof, nanos));
+      operation = Math.min(operation, seconds(guard.operation, nanos));
+    }
+    return operation / roof;
+  }
+
+  /** Of one call. */
+  private static double seconds(Runnable call, long nanos) {
+    long calls = 0;
+    long start = System.nanoTime();
+    long spent = 0;
+    while (spent < nanos) {
+      call.run();
+      calls++;
+      spent = System.nanoTime() - start;
+    }
+    return spent * 1e-9 / calls;
+  }
+
+  static boolean isClosed(double ratio, Limit limit, boolean isQuick) {
+    return ratio > limit.ratio * (isQuick ? QUICK_ALLOWED : 1 + limit.margin);
+  }
+
+  /** Names of what the best of the new build is worse in than the worst of the old. */
+  static List<String> slower(List<Map<String, Double>> old, List<Map<String, Double>> changed) {
+    List<String> slower = new ArrayList<>();
+    for (String name : old.get(0).keySet()) {
+      double worst = old.stream().mapToDouble(run -> run.get(name)).max().orElseThrow();
+      double best = changed.stream().mapToDouble(run -> run.getOrDefault(name, 0.0)).min().orElseThrow();
+      if (best > worst) {
+        slower.add("%s: old %.3f at worst, new %.3f at best".formatted(name, worst, best));
+      }
+    }
+    return slower;
+  }
+
+  // ---- what is guarded
+
+  /** The operations at one shape, on planted data, each with its roof. Belongs to one thread. */
+  static final class Operations implements AutoCloseable {
+    private final Planted planted;
+    private final SparseAutoencoder sae;
+    private final SparseCodes codes = new SparseCodes();
+    private final SparseCodes encoded = new SparseCodes();
+    private final FloatPointer scores;
+    private final FloatPointer xHat;
+    private final int batch;
+    private int next;
+
+    /** @param isSlow by the slowest kernel and no screen, to show that the gate closes */
+    Operations(int dIn, int dSae, double l0, int batch, boolean isSlow) {
+      this.batch = batch;
+      planted = new Planted(dIn, dSae, l0, 2 * batch, SEED);
+      Device device = isSlow ? Device.cpu().withScreen("canonical").withKernel("portable") : Device.cpu();
+      sae = SparseAutoencoder.open(planted.weights, device);
+      scores = new FloatPointer((long) batch * dSae);
+      xHat = new FloatPointer((long) batch * dIn);
+      sae.encode(planted.x, batch, encoded);
+    }
+
+    /** Rows that rotate through the activations. */
+    private FloatPointer x(int n) {
+      int batches = planted.rows / n;
+      return Planted.row(planted.x, (long) (next++ % batches) * n, planted.dIn);
+    }
+
+    private void sgemm(FloatPointer matrix) {
+      Roofs.sgemm(x(batch), batch, matrix, planted.dSae, planted.dIn, scores);
+    }
+
+    private void read(FloatPointer matrix) {
+      Roofs.read(matrix, (long) planted.dSae * planted.dIn);
+    }
+
+    List<Guard> guards() {
+      FloatPointer wEnc = planted.weights.wEnc();
+      FloatPointer wDec = planted.weights.wDec();
+      Projection top = Projection.top(20);
+      Pursuit omp = Pursuit.omp(8);
+      return List.of(
+          new Guard("encode, 1 row, over reading W_enc", () -> sae.encode(x(1), 1, codes), () -> read(wEnc)),
+          new Guard("encode, " + batch + " rows, over sgemm", () -> sae.encode(x(batch), batch, codes), () -> sgemm(wEnc)),
+          new Guard("top 20, 1 row, over reading W_dec", () -> sae.project(x(1), 1, top, codes), () -> read(wDec)),
+          new Guard("top 20, " + batch + " rows, over sgemm", () -> sae.project(x(batch), batch, top, codes), () -> sgemm(wDec)),
+          new Guard("decode, " + batch + " rows, over sgemm", () -> sae.decode(encoded, xHat), () -> sgemm(wEnc)),
+          new Guard("omp of 8 atoms, 1 row, over 8 readings of W_dec", () -> sae.pursue(x(1), 1, omp, codes), () -> readTimes(wDec, 8)));
+    }
+
+    private void readTimes(FloatPointer matrix, int times) {
+      for (int i = 0; i < times; i++) {
+        read(matrix);
+      }
+    }
+
+    /** Java heap that a call takes when all is reused; must be 0. */
+    double bytesAllocated() {
+      ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
+      FloatPointer x = x(1);
+      int calls = 2000;
+      for (int i = 0; i < calls; i++) { // until it is compiled
+        sae.encode(x, 1, codes);
+        sae.decode(codes, xHat);
+      }
+      long before = threads.getCurrentThreadAllocatedBytes();
+      for (int i = 0; i < calls; i++) {
+        sae.encode(x, 1, codes);
+        sae.decode(codes, xHat);
+      }
+      return (double) (threads.getCurrentThreadAllocatedBytes() - before) / calls;
+    }
+
+    String describe() {
+      return sae.describe();
+    }
+
+    @Override
+    public void close() {
+      codes.close();
+      encoded.close();
+      scores.close();
+      xHat.close();
+      sae.close();
+      planted.close();
+    }
+  }
+
+  /** From no process to the first codes, and to none: two JVMs. */
+  private static Guard firstCall() {
+    return new Guard("first call of a new JVM, over a JVM that does nothing", () -> start("first"), () -> start("nothing"));
+  }
+
+  private static void start(String what) {
+    List<String> command =
+        List.of(
+            Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+            "-XX:TieredStopAtLevel=1", "-cp", System.getProperty("java.class.path"), FirstCall.class.getName(), what);
+    try {
+      Process process = new ProcessBuilder(command).redirectErrorStream(true).redirectOutput(ProcessBuilder.Redirect.DISCARD).start();
+      if (process.waitFor() != 0) {
+        throw new IllegalStateException("a JVM for the first call ended with status " + process.exitValue());
+      }
+    } catch (IOException e) {
+      throw new IllegalStateException("a JVM for the first call cannot be started: " + e.getMessage(), e);
+    } catch (InterruptedException e) {
+      Thread.currentThread().interrupt();
+      throw new IllegalStateException("interrupted", e);
+    }
+  }
+
+  // ---- the command: [--quick] [--slow] [--record] [--json FILE] RECORDS, or --compare OLD.json... -- NEW.json...
+
+  public static void main(String[] args) throws IOException {
+    List<String> options = new ArrayList<>(List.of(args));
+    if (options.remove("--compare")) {
+      System.exit(compare(options));
+    }
+    Machine.prepare();
+    boolean isQuick = options.remove("--quick");
+    boolean isSlow = options.remove("--slow");
+    boolean records = options.remove("--record");
+    int json = options.indexOf("--json");
+    Path jsonFile = json < 0 ? null : Path.of(options.remove(json + 1));
+    options.remove("--json");
+    if (options.size() != 1) {
+      System.err.println("usage: Gate [--quick] [--slow] [--record] [--json FILE] RECORDS.json | --compare OLD.json... -- NEW.json...");
+      System.exit(2);
+    }
+    System.exit(run(Path.of(options.get(0)), isQuick, isSlow, records, jsonFile));
+  }
+
+  private static int run(Path recordsFile, boolean isQuick, boolean isSlow, boolean records, Path jsonFile) throws IOException {
+    try (Operations operations = new Operations(2304, 16384, 84, 256, isSlow)) {
+      String machine = machine(Device.cpu().detail());
+      System.out.println("# " + operations.describe() + "; records of \"" + machine + "\"");
+      Map<String, Limit> limits = records(recordsFile).getOrDefault(machine, Map.of());
+      Map<String, Double> ratios = new LinkedHashMap<>();
+      int closed = 0;
+      List<Guard> guards = new ArrayList<>(operations.guards());
+      guards.add(firstCall());
+      for (Guard guard : guards) {
+        Limit limit = limits.get(guard.name);
+        double ratio = measure(guard, isQuick);
+        if (limit != null && isClosed(ratio, limit, isQuick)) {
+          ratio = Math.min(ratio, measure(guard, isQuick)); // once more: something else may have run
+        }
+        boolean isClosed = limit != null && isClosed(ratio, limit, isQuick);
+        closed += isClosed ? 1 : 0;
+        ratios.put(guard.name, ratio);
+        System.out.printf(
+            "%-58s %7.3f  %s%n",
+            guard.name,
+            ratio,
+            limit == null ? "no record" : "recorded %.3f%s".formatted(limit.ratio, isClosed ? "  CLOSED: slower than is allowed" : ""));
+      }
+      double bytes = operations.bytesAllocated();
+      System.out.printf("%-58s %7.3f  %s%n", "bytes on the Java heap, a call", bytes, bytes < 1 ? "" : "CLOSED: expected 0");
+      closed += bytes < 1 ? 0 : 1;
+      if (jsonFile != null) {
+        Files.writeString(jsonFile, JSON.toJson(ratios));
+      }
+      if (records) {
+        record(recordsFile, machine, ratios);
+      } else if (limits.isEmpty()) {
+        System.out.println("Nothing is guarded here: there are no records of such a machine in " + recordsFile + " (--record makes them).");
+      }
+      System.out.println(closed == 0 ? "The gate is open." : "The gate is closed: " + closed + " slower than recorded.");
+      return records || closed == 0 ? 0 : 1;
+    }
+  }
+
+  private static double measure(Guard guard, boolean isQuick) {
+    return ratio(guard, isQuick ? QUICK_PAIRS : PAIRS, isQuick ? QUICK_NANOS : NANOS);
+  }
+
+  /** What ratios depend on: "avx512, SkylakeX with 2 threads" of "kernels avx512 avx2 portable, OpenBLAS 0.3.31 SkylakeX with 2 threads". */
+  static String machine(String detail) {
+    return detail.replaceFirst("kernels (\\S+).*, OpenBLAS \\S+ ", "$1, ");
+  }
+
+  private static Map<String, Map<String, Limit>> records(Path file) throws IOException {
+    Map<String, Map<String, Limit>> records = new TreeMap<>();
+    if (Files.exists(file)) {
+      JsonObject machines = JsonParser.parseString(Files.readString(file)).getAsJsonObject();
+      for (String machine : machines.keySet()) {
+        Map<String, Limit> limits = new LinkedHashMap<>();
+        machines.getAsJsonObject(machine).asMap().forEach((name, limit) -> limits.put(name, JSON.fromJson(limit, Limit.class)));
+        records.put(machine, limits);
+      }
+    }
+    return records;
+  }
+
+  private static void record(Path file, String machine, Map<String, Double> ratios) throws IOException {
+    Map<String, Map<String, Limit>> records = records(file);
+    Map<String, Limit> limits = new LinkedHashMap<>();
+    ratios.forEach((name, ratio) -> limits.put(name, new Limit(Math.round(1000 * ratio) / 1000.0, 0.2)));
+    records.put(machine, limits);
+    Files.writeString(file, JSON.toJson(records) + "\n");
+  }
+
+  private static int compare(List<String> files) throws IOException {
+    int middle = files.indexOf("--");
+    List<Map<String, Double>> old = read(files.subList(0, middle));
+    List<Map<String, Double>> changed = read(files.subList(middle + 1, files.size()));
+    List<String> slower = slower(old, changed);
+    for (String name : old.get(0).keySet()) {
+      System.out.printf(
+          "%-58s old %s  new %s%n", name, spread(old.stream().map(run -> run.get(name))), spread(changed.stream().map(run -> run.get(name))));
+    }
+    slower.forEach(line -> System.out.println("SLOWER " + line));
+    System.out.println(slower.isEmpty() ? "The new build is not slower." : "The new build is slower.");
+    return slower.isEmpty() ? 0 : 1;
+  }
+
+  private static String spread(java.util.stream.Stream<Double> ratios) {
+    double[] sorted = ratios.mapToDouble(Double::doubleValue).sorted().toArray();
+    return "%.3f to %.3f".formatted(sorted[0], sorted[sorted.length - 1]);
+  }
+
+  private static List<Map<String, Double>> read(List<String> files) throws IOException {
+    List<Map<String, Double>> runs = new ArrayList<>();
+    for (String file : files) {
+      Map<String, Double> run = new LinkedHashMap<>();
+      JsonParser.parseString(Files.readString(Path.of(file))).getAsJsonObject().asMap().forEach((name, ratio) -> run.put(name, ratio.getAsDouble()));
+      runs.add(run);
+    }
+    return runs;
+  }
+}
