@@ -389,6 +389,7 @@ def make_float8():
     for name, dtype, own in [("e4m3", torch.float8_e4m3fn, ml_dtypes.float8_e4m3fn), ("e5m2", torch.float8_e5m2, ml_dtypes.float8_e5m2)]:
         t = torch.from_numpy(codes.copy()).view(dtype)
         save_file({"x": t}, HERE / f"float8_{name}.safetensors")
+        torch.save({"x": t, "view": t.view(16, 16).T[1:3]}, HERE / f"float8_{name}.pt")
         values = t.to(F32).numpy()
         assert np.array_equal(values, codes.view(own).astype(np.float32), equal_nan=True)
         EXPECTED["float8_" + name] = [None if np.isnan(v) else int(v.view(np.int32)) for v in values]

@@ -24,6 +24,7 @@ final class Pickle {
   private static final int HIGHEST_PROTOCOL = 5;
 
   private static final String REBUILD_TENSOR = "torch._utils._rebuild_tensor_v2";
+  private static final String REBUILD_TENSOR_OF_DTYPE = "torch._utils._rebuild_tensor_v3"; // for dtypes newer than the typed storages
   private static final String REBUILD_PARAMETER = "torch._utils._rebuild_parameter";
   private static final String ORDERED_DICT = "collections.OrderedDict";
   private static final String SIZE = "torch.Size";
@@ -44,7 +45,9 @@ final class Pickle {
   /** A name of the few that may be used. */
   private record Global(String name) {}
 
+  private static final Kind UNTYPED = new Kind(null, "bytes", 1);
   private static final Map<String, Kind> STORAGES = new HashMap<>();
+  private static final Map<String, Kind> DTYPES = new HashMap<>();
   private static final Map<String, Object> GLOBALS = new HashMap<>();
 
   static {
@@ -58,15 +61,29 @@ final class Pickle {
     kind("Char", null, "int8", 1);
     kind("Byte", null, "uint8", 1);
     kind("Bool", null, "bool", 1);
-    for (String name : List.of(REBUILD_TENSOR, REBUILD_PARAMETER, ORDERED_DICT, SIZE, DEVICE)) {
+    dtype(new Kind(DType.F8_E4M3, "float8_e4m3fn", 1));
+    dtype(new Kind(DType.F8_E5M2, "float8_e5m2", 1));
+    storage("torch.storage.UntypedStorage", UNTYPED);
+    for (String name : List.of(REBUILD_TENSOR, REBUILD_TENSOR_OF_DTYPE, REBUILD_PARAMETER, ORDERED_DICT, SIZE, DEVICE)) {
       GLOBALS.put(name, new Global(name));
     }
   }
 
   private static void kind(String storage, DType type, String label, int bytes) {
-    STORAGES.put("torch." + storage + "Storage", new Kind(type, label, bytes));
-    GLOBALS.put("torch." + storage + "Storage", new Global("torch." + storage + "Storage"));
-    GLOBALS.put("torch." + label, "torch." + label); // a dtype, as a value
+    Kind kind = new Kind(type, label, bytes);
+    storage("torch." + storage + "Storage", kind);
+    dtype(kind);
+  }
+
+  private static void storage(String name, Kind kind) {
+    STORAGES.put(name, kind);
+    GLOBALS.put(name, new Global(name));
+  }
+
+  /** A dtype, as a value. */
+  private static void dtype(Kind kind) {
+    DTYPES.put("torch." + kind.label, kind);
+    GLOBALS.put("torch." + kind.label, "torch." + kind.label);
   }
 
   private final String where;
@@ -171,6 +188,7 @@ final class Pickle {
       case DEVICE -> "device";
       case REBUILD_PARAMETER -> as(Array.class, "a tensor", argument(arguments, 0));
       case REBUILD_TENSOR -> array(arguments);
+      case REBUILD_TENSOR_OF_DTYPE -> arrayOfDtype(arguments);
       default -> throw error("%s can't be called".formatted(function));
     };
   }
@@ -193,6 +211,17 @@ final class Pickle {
       throw error("a tensor has %d dimensions but %d strides".formatted(shape.length, stride.length));
     }
     return new Array(storage, size(argument(arguments, 1)), shape, stride);
+  }
+
+  /** The same, of an untyped storage, and a dtype at the end. */
+  private Array arrayOfDtype(List<Object> arguments) {
+    Array bytes = array(arguments);
+    Kind kind = DTYPES.get(as(String.class, "a dtype", argument(arguments, 6)));
+    if (kind == null || bytes.storage.kind != UNTYPED || bytes.storage.count % kind.bytes != 0) {
+      throw error("a storage of %d %s can't be taken as another dtype".formatted(bytes.storage.count, bytes.storage.kind.label));
+    }
+    Storage storage = new Storage(bytes.storage.key, kind, bytes.storage.count / kind.bytes);
+    return new Array(storage, bytes.offset, bytes.shape, bytes.stride);
   }
 
   private Object argument(List<Object> arguments, int index) {

@@ -16,6 +16,7 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import org.bytedeco.javacpp.FloatPointer;
 
 /**
  * Writes an SAE as a SAELens version 6 folder, {@code cfg.json} and {@code sae_weights.safetensors}, from what it was folded into.
@@ -123,14 +124,14 @@ public final class SaeWriter {
   private void collect() {
     long dSae = form.dSae();
     tensors.put("W_enc", new Column("F32", new long[] {form.dIn(), dSae}, this::writeTurnedEncoder));
-    tensors.put("W_dec", f32(new long[] {dSae, form.dOut()}, weights.wDec()::get));
-    tensors.put("b_dec", f32(new long[] {form.dOut()}, weights.bDec()::get));
+    tensors.put("W_dec", f32(new long[] {dSae, form.dOut()}, weights.wDec()));
+    tensors.put("b_dec", f32(new long[] {form.dOut()}, weights.bDec()));
     if (isGated) {
       tensors.put("b_gate", f32(new long[] {dSae}, j -> -weights.threshold().get(j)));
-      tensors.put("b_mag", f32(new long[] {dSae}, weights.offset()::get));
+      tensors.put("b_mag", f32(new long[] {dSae}, weights.offset()));
       tensors.put("r_mag", vector(j -> Math.log(weights.scale().get(j)), (stored, j) -> (float) Math.exp(stored) == weights.scale().get(j)));
     } else {
-      tensors.put("b_enc", f32(new long[] {dSae}, weights.offset()::get));
+      tensors.put("b_enc", f32(new long[] {dSae}, weights.offset()));
       if (hasThresholds) {
         tensors.put(
             "threshold",
@@ -138,7 +139,7 @@ public final class SaeWriter {
       }
     }
     if (form.hasSkip()) {
-      tensors.put("W_skip", f32(new long[] {form.dOut(), form.dIn()}, weights.wSkip()::get));
+      tensors.put("W_skip", f32(new long[] {form.dOut(), form.dIn()}, weights.wSkip()));
     }
   }
 
@@ -175,6 +176,22 @@ public final class SaeWriter {
 
   private Column f32(long[] shape, Values values) {
     return new Column("F32", shape, file -> write(file, shape, 4, (buffer, index) -> buffer.putFloat((float) values.at(index))));
+  }
+
+  /** As it lies in memory. */
+  private static Column f32(long[] shape, FloatPointer values) {
+    return new Column("F32", shape, file -> write(file, new NativeFloats(values), Arrays.stream(shape).reduce(1, (a, b) -> a * b)));
+  }
+
+  private static void write(AtomicFile file, NativeFloats values, long size) {
+    float[] piece = new float[CHUNK];
+    ByteBuffer buffer = buffer(CHUNK * Float.BYTES);
+    for (long at = 0; at < size; at += CHUNK) {
+      int count = (int) Math.min(CHUNK, size - at);
+      values.get(at, piece, count);
+      buffer.clear().asFloatBuffer().put(piece, 0, count);
+      file.write(buffer.limit(count * Float.BYTES));
+    }
   }
 
   private Column f64(Values values) {

@@ -254,7 +254,7 @@ class FormatFuzzTest {
   }
 
   static Stream<byte[]> ptEntryLists() {
-    return fixtures("nested.pt", "views.pt", "state_dict.pt", "list.pt", "bf16.pt", ".pth").map(FormatFuzzTest::entryList);
+    return fixtures("nested.pt", "views.pt", "state_dict.pt", "list.pt", "bf16.pt", "float8_e4m3.pt", ".pth").map(FormatFuzzTest::entryList);
   }
 
   static Stream<byte[]> saeFolders() {

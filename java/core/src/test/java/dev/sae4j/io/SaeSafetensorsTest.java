@@ -30,7 +30,6 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.MethodSource;
-import org.junit.jupiter.params.provider.ValueSource;
 
 /**
  * SAEs as make_saes_st.py wrote them, each as its family does: what they encode and decode is what Python computed by the family's own
@@ -444,10 +443,10 @@ class SaeSafetensorsTest {
   // ---- float8
 
   @ParameterizedTest
-  @ValueSource(strings = {"e4m3", "e5m2"})
-  void readsEveryFloat8(String name) {
+  @CsvSource({"e4m3, safetensors", "e5m2, safetensors", "e4m3, pt", "e5m2, pt"})
+  void readsEveryFloat8(String name, String extension) {
     JsonArray expected = EXPECTED.getAsJsonArray("float8_" + name);
-    try (TensorFile file = TensorFile.open(Fixtures.path("saes/float8_%s.safetensors".formatted(name)))) {
+    try (TensorFile file = TensorFile.open(Fixtures.path("saes/float8_%s.%s".formatted(name, extension)))) {
       float[] values = new float[256];
       file.require("x").read(0, values, 0, 256);
       for (int bits : IntStream.range(0, 256).toArray()) {
@@ -456,6 +455,19 @@ class SaeSafetensorsTest {
         } else {
           assertEquals(expected.get(bits).getAsInt(), Float.floatToRawIntBits(values[bits]), "byte " + bits);
         }
+      }
+    }
+  }
+
+  @Test
+  void readsAViewOfFloat8InPyTorch() {
+    try (TensorFile file = TensorFile.open(Fixtures.path("saes/float8_e4m3.pt"))) {
+      float[] all = new float[256];
+      float[] view = new float[32]; // columns 1 and 2 of 16 x 16
+      file.require("x").read(0, all, 0, 256);
+      file.require("view").read(0, view, 0, 32);
+      for (int i = 0; i < 32; i++) {
+        assertEquals(all[16 * (i % 16) + 1 + i / 16], view[i]);
       }
     }
   }
