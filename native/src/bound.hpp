@@ -38,6 +38,10 @@ SAE_HOST_DEVICE inline double sgemm_error(int64_t d) { return 1.01 * kUnit * (st
 
 SAE_HOST_DEVICE inline double tensor_error(int64_t d) { return 4 * kUnit * static_cast<double>(d); }
 
+// What evaluating an int8 score in float32 errs by, relative to what its parts hold: a conversion, two scalings, the sums with up to
+// 8 dimensions apart, a second digit; and <m, w_j>, rounded once.
+SAE_HOST_DEVICE inline double int8_error() { return 1.01 * kUnit * 32; }
+
 SAE_HOST_DEVICE inline double underflow_floor(double largest_norm, double largest_feature_norm, int64_t d) {
   return static_cast<double>(d) * 0x1p-126 * (1 + largest_norm + largest_feature_norm);
 }
@@ -53,6 +57,16 @@ SAE_HOST_DEVICE inline float cut(float threshold, float scale, float offset) {
 struct FeatureBound {
   float norm;  // ||w_j||
   float loss;  // ||w_j - w'_j||
+};
+
+// The bounds of some rows with one feature: b[r] = fma(of_norm[r], feature.norm, fma(of_loss[r], feature.loss, floor)).
+struct Bounds {
+  const float* of_norm;
+  const float* of_loss;
+  float floor;
+  FeatureBound feature;
+  Bounds from(int64_t row) const { return {of_norm + row, of_loss + row, floor, feature}; }
+  float at(int64_t row) const { return fmaf(of_norm[row], feature.norm, fmaf(of_loss[row], feature.loss, floor)); }
 };
 
 struct RowBound {
@@ -73,6 +87,21 @@ SAE_HOST_DEVICE inline RowBound row_bound(double norm, double quantised_norm, do
   return {rounded_up(factor * (loss + canonical_error(d) * norm + tensor_error(d) * quantised_norm)),
           rounded_up(factor * (1 + tensor_error(d)) * quantised_norm),
           rounded_up(factor * underflow_floor(norm, largest_feature_norm, d))};
+}
+
+// The int8 screen's (int8.hpp): <x, w> - score = <x - c m - y_apart - q, w> + <q, w - w'> + roundings. y is x - c m rounded to
+// float32, so its digits leave up to u |y| more. quantised_norm, loss: ||q||, ||y - y_apart - q||; centre: ||c m||; held: the sum
+// of the norms of c m, y_apart, and q as one and as two digits.
+struct Int8RowBound {
+  float of_norm, of_loss;
+};
+
+SAE_HOST_DEVICE inline Int8RowBound int8_row_bound(double norm, double centre, double held, double quantised_norm, double loss,
+                                                   double largest_feature_norm, int64_t d, double bound_scale) {
+  if (!(norm * largest_feature_norm < kLargestProduct)) return {INFINITY, INFINITY};
+  const double factor = bound_scale * kInflation;
+  return {rounded_up(factor * (loss + 2 * kUnit * (norm + centre) + canonical_error(d) * norm + int8_error() * held)),
+          rounded_up(factor * (quantised_norm + int8_error() * held))};
 }
 
 SAE_HOST_DEVICE inline float bound_of(const RowBound& row, const FeatureBound& feature) {

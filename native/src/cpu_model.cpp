@@ -34,7 +34,7 @@ int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t even_part(int64_t n, int64_t most) { return n == 0 ? 1 : divide_up(n, divide_up(n, most)); }
 
 // Rows of a batch: with a screen a tile's, without one as many as the second-level cache holds.
-int64_t most_rows(Screen screen) { return screen == Screen::kSgemm ? kTileRows : kCanonicalRows; }
+int64_t most_rows(Screen screen) { return screen == Screen::kCanonical ? kCanonicalRows : kTileRows; }
 
 // Writes block + the place of each set bit; returns how many.
 int unpack(uint64_t mask, int64_t block, int32_t* rows) {
@@ -71,7 +71,9 @@ struct CpuModel::Scratch {
   Buffer<float> scores;      // [features of a tile, rows of a tile]
   Buffer<Hit> hits;          // as many
   std::vector<sae_codes::HitList> lists;
-  Buffer<float> row_bounds;  // [rows of a tile]
+  Buffer<float> of_norm;     // [rows of a tile]
+  Buffer<float> of_loss;     // [rows of a tile] zeros
+  Int8Rows int8;
   Buffer<double> norms;      // [rows of a tile]
   Buffer<float> normalized;  // [rows of a tile, d_in]
   Buffer<float> scale;       // [rows of a tile]
@@ -105,9 +107,16 @@ struct CpuModel::Batch {
   int64_t d;
   int64_t first_row;  // of the call's n: where errors are
   int64_t rows;
-  const float* row_bounds;
+  const Dictionary& dictionary;
+  const float *of_norm, *of_loss;  // [rows] SGEMM's bounds
+  const Int8Rows* int8;            // null under another screen
   float floor;
   bool overflows;  // some row skips the screens
+
+  Bounds bounds(int64_t j) const {
+    if (int8 != nullptr) return int8->bounds(j, floor);
+    return {of_norm, of_loss, floor, feature_bound(dictionary.norm[j], 0)};
+  }
 };
 
 struct CpuModel::Tile {
@@ -136,8 +145,13 @@ struct CpuModel::Score {
 CpuModel::CpuModel(const Weights& weights, int threads, const char* screen, const char* kernel)
     : sae_model(weights), kernels_(choose_kernels(kernel)), pool_(threads) {
   if (screen != nullptr) forced_ = screen_by_name(screen);
+  if (forced_ == Screen::kInt8 && std::max(weights.d_in, weights.d_out) > kMostInt8Elements) {
+    fail(SAE_INVALID_ARGUMENT, "the screen int8 serves up to %lld dimensions, got %lld", static_cast<long long>(kMostInt8Elements),
+         static_cast<long long>(std::max(weights.d_in, weights.d_out)));
+  }
   encoder_.rows = weights.w_enc;
   encoder_.d = weights.d_in;
+  if (weights.d_in == weights.d_out) encoder_.centre = weights.b_dec;  // near the mean of what is encoded
   decoder_.rows = weights.w_dec;
   decoder_.d = weights.d_out;
   measure(encoder_, "w_enc");
@@ -159,7 +173,7 @@ void CpuModel::measure(Dictionary& dictionary, const char* name) {
   constexpr int64_t kPart = 256;
   const int64_t parts = divide_up(weights.d_sae, kPart);
   std::vector<double> largest(parts);
-  dictionary.bound_norm.reserve(weights.d_sae);
+  dictionary.norm.reserve(weights.d_sae);
   pool_.run(parts, [&](int64_t part) {
     for (int64_t j = part * kPart; j < std::min(weights.d_sae, (part + 1) * kPart); ++j) {
       const float* row = dictionary.row(j);
@@ -169,11 +183,24 @@ void CpuModel::measure(Dictionary& dictionary, const char* name) {
         fail(SAE_INVALID_ARGUMENT, "%s of feature %lld must be finite, got %g at %lld", name, static_cast<long long>(j), row[i],
              static_cast<long long>(i));
       }
-      dictionary.bound_norm[j] = feature_norm(row_norm);
+      dictionary.norm[j] = row_norm;
       largest[part] = std::max(largest[part], row_norm);
     }
   });
   dictionary.largest_norm = *std::max_element(largest.begin(), largest.end());
+}
+
+// The copy in 8 bits, made by the first who needs it.
+void CpuModel::quantise(Dictionary& dictionary) const {
+  std::call_once(dictionary.quantised, [&] {
+    dictionary.int8.emplace(dictionary.rows, weights.d_sae, dictionary.d, dictionary.centre);
+    const int64_t parts = chunks(weights.d_sae * dictionary.d, weights.d_sae);
+    pool_.run(parts, [&](int64_t part) {
+      for (int64_t j = part * weights.d_sae / parts; j < (part + 1) * weights.d_sae / parts; ++j) {
+        dictionary.int8->add(j, dictionary.norm[j]);
+      }
+    });
+  });
 }
 
 void CpuModel::require_finite_skip() const {
@@ -202,7 +229,8 @@ void CpuModel::require_finite_rows(const float* x, int64_t n, int64_t d, const c
 }
 
 CpuModel::Batch CpuModel::prepare(const float* x, int64_t first_row, int64_t rows, const Dictionary& dictionary,
-                                  sae_normalization normalization, const char* name, Scratch& scratch) const {
+                                  sae_normalization normalization, const char* name, Screen screen,
+                                  Scratch& scratch) const {
   const int64_t d = dictionary.d;
   const bool normalizes = normalization != SAE_NORMALIZE_NONE;
   if (normalizes) {
@@ -211,7 +239,8 @@ CpuModel::Batch CpuModel::prepare(const float* x, int64_t first_row, int64_t row
     scratch.shift.reserve(rows);
   }
   scratch.norms.reserve(rows);
-  scratch.row_bounds.reserve(rows);
+  scratch.of_norm.reserve(rows);
+  scratch.of_loss.reserve(rows);
   const int64_t parts = chunks(rows * d, rows);
   pool_.run(parts, [&](int64_t part) {
     for (int64_t r = part * rows / parts; r < (part + 1) * rows / parts; ++r) {
@@ -228,24 +257,36 @@ CpuModel::Batch CpuModel::prepare(const float* x, int64_t first_row, int64_t row
         row_norm = norm(normalized, d);
       }
       scratch.norms[r] = row_norm;
-      scratch.row_bounds[r] = row_bound(row_norm, dictionary.largest_norm, d);
+      scratch.of_norm[r] = row_bound(row_norm, dictionary.largest_norm, d);
+      scratch.of_loss[r] = 0;
     }
   });
+  if (normalizes) x = scratch.normalized.data();
+  if (screen == Screen::kInt8) {
+    scratch.int8.start(*dictionary.int8, x, rows);
+    pool_.run(parts, [&](int64_t part) {
+      for (int64_t r = part * rows / parts; r < (part + 1) * rows / parts; ++r) {
+        scratch.int8.add(r, scratch.norms[r], dictionary.largest_norm);
+      }
+    });
+  }
   const double largest = *std::max_element(scratch.norms.data(), scratch.norms.data() + rows);
-  return {normalizes ? scratch.normalized.data() : x, d, first_row, rows, scratch.row_bounds.data(),
-          bound_floor(largest, dictionary.largest_norm, d),
+  return {x, d, first_row, rows, dictionary, scratch.of_norm.data(), scratch.of_loss.data(),
+          screen == Screen::kInt8 ? &scratch.int8 : nullptr, bound_floor(largest, dictionary.largest_norm, d),
           !(largest * dictionary.largest_norm < kLargestProduct)};
 }
 
-Screen CpuModel::choose_screen(int64_t n) const {
+Screen CpuModel::choose_screen(int64_t n, const Dictionary& dictionary) const {
   if (forced_) return *forced_;
+  if (dictionary.d <= kMostInt8Elements && *screen_reason(Screen::kInt8) == 0) return Screen::kInt8;
   return n > kCanonicalRows && *screen_reason(Screen::kSgemm) == 0 ? Screen::kSgemm : Screen::kCanonical;
 }
 
 void CpuModel::encode(const float* x, int64_t n, sae_codes& codes) const {
   Lease lease(*this);
   Scratch& scratch = *lease;
-  const Screen screen = choose_screen(n);
+  const Screen screen = choose_screen(n, encoder_);
+  if (screen == Screen::kInt8) quantise(encoder_);
   const bool normalizes = weights.normalization != SAE_NORMALIZE_NONE, selects = weights.selection != SAE_SELECT_GATE;
   int64_t most = most_rows(screen);
   if (normalizes) most = std::clamp<int64_t>(kNormalizedFloats / weights.d_in, 1, most);
@@ -255,7 +296,7 @@ void CpuModel::encode(const float* x, int64_t n, sae_codes& codes) const {
   for (int64_t first_row = 0; first_row < n; first_row += part) {
     const int64_t rows = std::min(part, n - first_row);
     const Batch batch =
-        prepare(x + first_row * weights.d_in, first_row, rows, encoder_, weights.normalization, "x", scratch);
+        prepare(x + first_row * weights.d_in, first_row, rows, encoder_, weights.normalization, "x", screen, scratch);
     if (selects) {
       const TopK::Order order = weights.selection == SAE_SELECT_TOP          ? TopK::Order::kPositive
                                 : weights.selection == SAE_SELECT_TOP_SIGNED ? TopK::Order::kSigned
@@ -280,10 +321,12 @@ void CpuModel::gate(const Batch& batch, Screen screen, Scratch& scratch, sae_cod
 void CpuModel::gate_tile(const Batch& batch, Screen screen, int64_t first_feature, int64_t features, Scratch& scratch,
                          sae_codes& codes) const {
   const float* scores = nullptr;
-  if (screen == Screen::kSgemm) {
+  if (screen != Screen::kCanonical) {
     scratch.scores.reserve(features * batch.rows);
-    sgemm(encoder_.row(first_feature), features, batch.x, batch.rows, batch.d, scratch.scores.data(), batch.rows);
     scores = scratch.scores.data();
+  }
+  if (screen == Screen::kSgemm) {
+    sgemm(encoder_.row(first_feature), features, batch.x, batch.rows, batch.d, scratch.scores.data(), batch.rows);
   }
   scratch.hits.reserve(features * batch.rows);
   const int64_t parts = chunks(features * batch.rows * batch.d, features);
@@ -292,6 +335,9 @@ void CpuModel::gate_tile(const Batch& batch, Screen screen, int64_t first_featur
     const int64_t begin = part * features / parts;
     const int64_t end = (part + 1) * features / parts;
     Hit* hits = scratch.hits.data() + begin * batch.rows;
+    if (screen == Screen::kInt8) {
+      batch.int8->scores(first_feature + begin, end - begin, scratch.scores.data() + begin * batch.rows);
+    }
     scratch.lists[part] = {hits, decide(batch, scores, first_feature, begin, end, hits)};
   });
   codes.merge(codes.rows() - batch.rows, first_feature, scratch.lists.data(), parts);
@@ -328,14 +374,28 @@ int CpuModel::all_rows(const Batch& batch, int32_t* rows) {
 
 // The rows for which the scores [rows] do not rule feature j out.
 int CpuModel::candidate_rows(const Batch& batch, const float* scores, int64_t j, float lowest, int32_t* rows) const {
+  const Bounds bounds = batch.bounds(j);
   int found = 0;
   for (int64_t block = 0; block < batch.rows; block += 64) {
     const int count = static_cast<int>(std::min<int64_t>(64, batch.rows - block));
-    const uint64_t mask =
-        kernels_.above(scores + block, batch.row_bounds + block, count, encoder_.bound_norm[j], batch.floor, lowest);
-    found += unpack(mask, block, rows + found);
+    found += unpack(kernels_.above(scores + block, bounds.from(block), count, lowest), block, rows + found);
   }
-  return found;
+  return refine(batch, scores, j, rows, found, [&](float score, const Bounds& b, int32_t) {
+    return kernels_.above(&score, b, 1, lowest) != 0;
+  });
+}
+
+// Of the candidates of feature j those that names(score, bound, row) still names after a finer score, where the screen has one.
+template <typename Names>
+int CpuModel::refine(const Batch& batch, const float* scores, int64_t j, int32_t* rows, int count, const Names& names) const {
+  if (batch.int8 == nullptr || batch.int8->is_refined()) return count;
+  const Bounds bounds = batch.int8->refined_bounds(j, batch.floor);
+  int kept = 0;
+  for (int k = 0; k < count; ++k) {
+    const int32_t r = rows[k];
+    if (names(batch.int8->refined(r, j, scores[r]), bounds.from(r), r)) rows[kept++] = r;
+  }
+  return kept;
 }
 
 // Gather, then skip, then unnormalise: a slab of columns of a block of rows at a time.
@@ -401,11 +461,12 @@ void CpuModel::project_dense(const float* v, int64_t n, sae_readout readout, boo
   Lease lease(*this);
   const Dictionary& dictionary = readout == SAE_READOUT_DECODER ? decoder_ : encoder_;
   const int64_t d_sae = weights.d_sae;
-  const Screen screen = choose_screen(n);
+  Screen screen = choose_screen(n, dictionary);
+  if (screen == Screen::kInt8) screen = n > kCanonicalRows ? Screen::kSgemm : Screen::kCanonical;  // all are wanted: none to screen
   const int64_t part = even_part(n, most_rows(screen));
   for (int64_t first_row = 0; first_row < n; first_row += part) {
     const int64_t rows = std::min(part, n - first_row);
-    const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, SAE_NORMALIZE_NONE, "v", *lease);
+    const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, SAE_NORMALIZE_NONE, "v", screen, *lease);
     float* out = coefficients + first_row * d_sae;
     if (screen == Screen::kCanonical || batch.overflows) {
       exact_scores(batch, dictionary, 0, d_sae, out, 1, d_sae);
@@ -431,14 +492,15 @@ void CpuModel::project_dense(const float* v, int64_t n, sae_readout readout, boo
 void CpuModel::project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign,
                            sae_codes& codes) const {
   Lease lease(*this);
-  const Dictionary& dictionary = readout == SAE_READOUT_DECODER ? decoder_ : encoder_;
+  Dictionary& dictionary = readout == SAE_READOUT_DECODER ? decoder_ : encoder_;
   const Ranking ranking = {dictionary, per_sign ? TopK::Order::kPerSign : TopK::Order::kAbs, false, unit};
   k = std::min(k, weights.d_sae);
-  const Screen screen = choose_screen(n);
+  const Screen screen = choose_screen(n, dictionary);
+  if (screen == Screen::kInt8) quantise(dictionary);
   const int64_t part = even_part(n, std::clamp<int64_t>(TopK::kMostEntries / k, 1, most_rows(screen)));
   for (int64_t first_row = 0; first_row < n; first_row += part) {
     const int64_t rows = std::min(part, n - first_row);
-    const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, SAE_NORMALIZE_NONE, "v", *lease);
+    const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, SAE_NORMALIZE_NONE, "v", screen, *lease);
     select_top(batch, ranking, screen, k, *lease, codes);
   }
 }
@@ -469,6 +531,12 @@ void CpuModel::select_top(const Batch& batch, const Ranking& ranking, Screen scr
     const Tile tile = {scores, first, std::min(most_features, d_sae - first)};
     if (screen == Screen::kCanonical) {
       exact_scores(batch, dictionary, first, tile.features, scores, rows, 1);
+    } else if (screen == Screen::kInt8) {
+      const int64_t parts = chunks(tile.features * rows * dictionary.d, tile.features);
+      pool_.run(parts, [&](int64_t part) {
+        const int64_t begin = part * tile.features / parts, end = (part + 1) * tile.features / parts;
+        batch.int8->scores(first + begin, end - begin, scores + begin * rows);
+      });
     } else {
       sgemm(dictionary.row(first), tile.features, batch.x, rows, batch.d, scores, rows);
     }
@@ -509,19 +577,20 @@ void CpuModel::select_screened(const Batch& batch, const Ranking& ranking, const
       const Score feature = score(ranking, j);
       if (!(feature.norm > 0)) continue;
       const float* scores = tile.scores + local * batch.rows;
-      const float feature_bound = ranking.dictionary.bound_norm[j];
+      const Bounds bounds = batch.bounds(j);
       const bool gates = feature.threshold > -std::numeric_limits<float>::infinity();
       for (int64_t block = row_begin; block < row_end; block += 64) {
         const int count = static_cast<int>(std::min<int64_t>(64, row_end - block));
-        uint64_t mask =
-            kernels_.beyond(scores + block, batch.row_bounds + block, count, feature_bound, batch.floor, feature.upper_scale,
-                            feature.offset, top.positive_cuts() + block, top.negative_cuts() + block);
-        if (gates && mask != 0) {
-          mask &= kernels_.above(scores + block, batch.row_bounds + block, count, feature_bound, batch.floor, feature.threshold);
-        }
+        uint64_t mask = kernels_.beyond(scores + block, bounds.from(block), count, feature.upper_scale, feature.offset,
+                                        top.positive_cuts() + block, top.negative_cuts() + block);
+        if (gates && mask != 0) mask &= kernels_.above(scores + block, bounds.from(block), count, feature.threshold);
         int32_t rows[64];
-        const int found = unpack(mask, block, rows);
+        int found = unpack(mask, block, rows);
         if (deciding) {
+          found = refine(batch, scores, j, rows, found, [&](float score, const Bounds& b, int32_t r) {
+            return kernels_.beyond(&score, b, 1, feature.upper_scale, feature.offset, top.positive_cuts() + r,
+                                   top.negative_cuts() + r) != 0;
+          });
           float p[64];
           kernels_.dots(batch.x, rows, found, ranking.dictionary.row(j), batch.d, p);
           for (int k = 0; k < found; ++k) {
@@ -530,7 +599,7 @@ void CpuModel::select_screened(const Batch& batch, const Ranking& ranking, const
           }
         } else {
           for (int k = 0; k < found; ++k) {
-            const float bound = std::fma(batch.row_bounds[rows[k]], feature_bound, batch.floor);
+            const float bound = bounds.at(rows[k]);
             const float low = scores[rows[k]] - bound, high = scores[rows[k]] + bound;
             if (!(low > feature.threshold)) continue;
             top.foresee(rows[k], std::fma(feature.lower_scale, low, feature.offset),

@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "int8.hpp"
 #include "kernels.hpp"
 #include "memory.hpp"
 #include "model.hpp"
@@ -26,15 +27,18 @@ class CpuModel final : public sae_model {
   void project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign,
                    sae_codes& codes) const override;
   void pursue(const float* v, int64_t n, const Pursuit& how, sae_codes& codes) const override;
-  const char* screen_for(int64_t n) const override { return screen_name(choose_screen(n)); }
+  const char* screen_for(int64_t n) const override { return screen_name(choose_screen(n, encoder_)); }
 
  private:
   // Feature rows [d_sae, d] that vectors are multiplied with, and what the screen's bound needs of them.
   struct Dictionary {
     const float* rows;
     int64_t d;
-    Buffer<float> bound_norm;  // [d_sae] feature_norm(||row||)
+    const float* centre = nullptr;  // [d] of the int8 screen, if any
+    Buffer<double> norm;  // [d_sae] ||row||
     double largest_norm = 0;
+    std::once_flag quantised;
+    std::optional<Int8Features> int8;
     const float* row(int64_t feature) const { return rows + feature * d; }
   };
   struct Scratch;
@@ -45,17 +49,20 @@ class CpuModel final : public sae_model {
   struct Score;    // a feature's value as a function of its product
 
   void measure(Dictionary& dictionary, const char* name);
+  void quantise(Dictionary& dictionary) const;
   void require_finite_skip() const;
   void require_finite_rows(const float* x, int64_t n, int64_t d, const char* name) const;
   Batch prepare(const float* x, int64_t first_row, int64_t rows, const Dictionary& dictionary, sae_normalization normalization,
-                const char* name, Scratch& scratch) const;
-  Screen choose_screen(int64_t n) const;
+                const char* name, Screen screen, Scratch& scratch) const;
+  Screen choose_screen(int64_t n, const Dictionary& dictionary) const;
   void gate(const Batch& batch, Screen screen, Scratch& scratch, sae_codes& codes) const;
   void gate_tile(const Batch& batch, Screen screen, int64_t first_feature, int64_t features, Scratch& scratch,
                  sae_codes& codes) const;
   int64_t decide(const Batch& batch, const float* scores, int64_t first_feature, int64_t begin, int64_t end, Hit* hits) const;
   static int all_rows(const Batch& batch, int32_t* rows);
   int candidate_rows(const Batch& batch, const float* scores, int64_t j, float lowest, int32_t* rows) const;
+  template <typename Names>
+  int refine(const Batch& batch, const float* scores, int64_t j, int32_t* rows, int count, const Names& names) const;
   void exact_scores(const Batch& batch, const Dictionary& dictionary, int64_t first_feature, int64_t features, float* scores,
                     int64_t feature_stride, int64_t row_stride) const;
   Score score(const Ranking& ranking, int64_t j) const;
@@ -69,8 +76,8 @@ class CpuModel final : public sae_model {
   const Kernels& kernels_;
   std::optional<Screen> forced_;
   mutable ThreadPool pool_;
-  Dictionary encoder_;
-  Dictionary decoder_;
+  mutable Dictionary encoder_;  // mutable: quantised at the first use
+  mutable Dictionary decoder_;
   Buffer<float> decoder_norm_;  // [d_sae] ||d_j|| = sqrt(Dot(d_j, d_j)), canonical
   mutable std::mutex scratch_mutex_;
   mutable std::unique_ptr<Scratch> spare_scratch_;  // kept between calls, so that small calls do not allocate

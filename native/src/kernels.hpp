@@ -2,6 +2,8 @@
 // The inner loops, one set of them for each instruction set. All sets give the same bits (sae4j.h, "Numbers").
 #include <cstdint>
 
+#include "bound.hpp"
+
 namespace sae {
 
 struct Kernels {
@@ -14,13 +16,13 @@ struct Kernels {
   // out[k] = Dot(row rows[k] of x [.., d], w) for k < count: w is loaded once for several rows.
   void (*dots)(const float* x, const int32_t* rows, int count, const float* w, int64_t d, float* out);
 
-  // Bit r, r < count <= 64, is set iff row r may be active: !(s[r] + fma(row_bound[r], norm, floor) < cut).
-  uint64_t (*above)(const float* s, const float* row_bound, int count, float norm, float floor, float cut);
+  // Bit r, r < count <= 64, is set iff row r may be active: !(s[r] + b[r] < cut).
+  uint64_t (*above)(const float* s, const Bounds& b, int count, float cut);
 
-  // Bit r is set iff row r may enter its top k on either side: with b = fma(row_bound[r], norm, floor),
-  // !(fma(scale, s[r] + b, offset) < positive_cut[r]) or !(fma(scale, b - s[r], -offset) < negative_cut[r]).
-  uint64_t (*beyond)(const float* s, const float* row_bound, int count, float norm, float floor, float scale, float offset,
-                     const float* positive_cut, const float* negative_cut);
+  // Bit r is set iff row r may enter its top k on either side:
+  // !(fma(scale, s[r] + b[r], offset) < positive_cut[r]) or !(fma(scale, b[r] - s[r], -offset) < negative_cut[r]).
+  uint64_t (*beyond)(const float* s, const Bounds& b, int count, float scale, float offset, const float* positive_cut,
+                     const float* negative_cut);
 
   // out[i] = bias[i] + sum_k values[k] rows[indices[k] * stride + i] for i < width, k ascending by fma from +0, the bias last;
   // bias may be null.

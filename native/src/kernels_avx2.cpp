@@ -57,14 +57,19 @@ void dots(const float* x, const int32_t* rows, int count, const float* w, int64_
   for (int k = 0; k < count; ++k) out[k] = dot(x + rows[k] * d, w, d);
 }
 
-uint64_t above(const float* s, const float* row_bound, int count, float norm, float floor, float cut) {
-  const __m256 norms = _mm256_set1_ps(norm);
-  const __m256 floors = _mm256_set1_ps(floor);
+// b[r .. r+7] of the rows that lanes has.
+inline __m256 bounds(const Bounds& b, int r, __m256i lanes) {
+  const __m256 of_loss =
+      _mm256_fmadd_ps(_mm256_maskload_ps(b.of_loss + r, lanes), _mm256_set1_ps(b.feature.loss), _mm256_set1_ps(b.floor));
+  return _mm256_fmadd_ps(_mm256_maskload_ps(b.of_norm + r, lanes), _mm256_set1_ps(b.feature.norm), of_loss);
+}
+
+uint64_t above(const float* s, const Bounds& b, int count, float cut) {
   const __m256 cuts = _mm256_set1_ps(cut);
   uint64_t mask = 0;
   for (int r = 0; r < count; r += 8) {
     const __m256i lanes = first_lanes(count - r);
-    const __m256 bound = _mm256_fmadd_ps(_mm256_maskload_ps(row_bound + r, lanes), norms, floors);
+    const __m256 bound = bounds(b, r, lanes);
     const __m256 upper = _mm256_add_ps(_mm256_maskload_ps(s + r, lanes), bound);
     const __m256 candidate = _mm256_and_ps(_mm256_cmp_ps(upper, cuts, _CMP_NLT_UQ), _mm256_castsi256_ps(lanes));
     mask |= static_cast<uint64_t>(_mm256_movemask_ps(candidate)) << r;
@@ -72,16 +77,14 @@ uint64_t above(const float* s, const float* row_bound, int count, float norm, fl
   return mask;
 }
 
-uint64_t beyond(const float* s, const float* row_bound, int count, float norm, float floor, float scale, float offset,
-                const float* positive_cut, const float* negative_cut) {
-  const __m256 norms = _mm256_set1_ps(norm);
-  const __m256 floors = _mm256_set1_ps(floor);
+uint64_t beyond(const float* s, const Bounds& b, int count, float scale, float offset, const float* positive_cut,
+                const float* negative_cut) {
   const __m256 scales = _mm256_set1_ps(scale);
   const __m256 offsets = _mm256_set1_ps(offset);
   uint64_t mask = 0;
   for (int r = 0; r < count; r += 8) {
     const __m256i lanes = first_lanes(count - r);
-    const __m256 bound = _mm256_fmadd_ps(_mm256_maskload_ps(row_bound + r, lanes), norms, floors);
+    const __m256 bound = bounds(b, r, lanes);
     const __m256 value = _mm256_maskload_ps(s + r, lanes);
     const __m256 positive = _mm256_fmadd_ps(scales, _mm256_add_ps(value, bound), offsets);
     const __m256 negative = _mm256_fmsub_ps(scales, _mm256_sub_ps(bound, value), offsets);

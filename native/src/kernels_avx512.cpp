@@ -73,30 +73,33 @@ void dots(const float* x, const int32_t* rows, int count, const float* w, int64_
   for (; k < count; ++k) out[k] = dot(x + rows[k] * d, w, d);
 }
 
-uint64_t above(const float* s, const float* row_bound, int count, float norm, float floor, float cut) {
-  const __m512 norms = _mm512_set1_ps(norm);
-  const __m512 floors = _mm512_set1_ps(floor);
+// b[r .. r+15] of the rows that lanes has.
+inline __m512 bounds(const Bounds& b, int r, __mmask16 lanes) {
+  const __m512 of_loss =
+      _mm512_fmadd_ps(_mm512_maskz_loadu_ps(lanes, b.of_loss + r), _mm512_set1_ps(b.feature.loss), _mm512_set1_ps(b.floor));
+  return _mm512_fmadd_ps(_mm512_maskz_loadu_ps(lanes, b.of_norm + r), _mm512_set1_ps(b.feature.norm), of_loss);
+}
+
+uint64_t above(const float* s, const Bounds& b, int count, float cut) {
   const __m512 cuts = _mm512_set1_ps(cut);
   uint64_t mask = 0;
   for (int r = 0; r < count; r += 16) {
     const __mmask16 lanes = first_lanes(count - r);
-    const __m512 bound = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(lanes, row_bound + r), norms, floors);
+    const __m512 bound = bounds(b, r, lanes);
     const __m512 upper = _mm512_add_ps(_mm512_maskz_loadu_ps(lanes, s + r), bound);
     mask |= static_cast<uint64_t>(_mm512_mask_cmp_ps_mask(lanes, upper, cuts, _CMP_NLT_UQ)) << r;
   }
   return mask;
 }
 
-uint64_t beyond(const float* s, const float* row_bound, int count, float norm, float floor, float scale, float offset,
-                const float* positive_cut, const float* negative_cut) {
-  const __m512 norms = _mm512_set1_ps(norm);
-  const __m512 floors = _mm512_set1_ps(floor);
+uint64_t beyond(const float* s, const Bounds& b, int count, float scale, float offset, const float* positive_cut,
+                const float* negative_cut) {
   const __m512 scales = _mm512_set1_ps(scale);
   const __m512 offsets = _mm512_set1_ps(offset);
   uint64_t mask = 0;
   for (int r = 0; r < count; r += 16) {
     const __mmask16 lanes = first_lanes(count - r);
-    const __m512 bound = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(lanes, row_bound + r), norms, floors);
+    const __m512 bound = bounds(b, r, lanes);
     const __m512 value = _mm512_maskz_loadu_ps(lanes, s + r);
     const __m512 positive = _mm512_fmadd_ps(scales, _mm512_add_ps(value, bound), offsets);
     const __m512 negative = _mm512_fmsub_ps(scales, _mm512_sub_ps(bound, value), offsets);

@@ -27,20 +27,19 @@ void dots(const float* x, const int32_t* rows, int count, const float* w, int64_
   for (int k = 0; k < count; ++k) out[k] = dot(x + rows[k] * d, w, d);
 }
 
-uint64_t above(const float* s, const float* row_bound, int count, float norm, float floor, float cut) {
+uint64_t above(const float* s, const Bounds& b, int count, float cut) {
   uint64_t mask = 0;
   for (int r = 0; r < count; ++r) {
-    const float bound = std::fma(row_bound[r], norm, floor);
-    mask |= static_cast<uint64_t>(!(s[r] + bound < cut)) << r;
+    mask |= static_cast<uint64_t>(!(s[r] + b.at(r) < cut)) << r;
   }
   return mask;
 }
 
-uint64_t beyond(const float* s, const float* row_bound, int count, float norm, float floor, float scale, float offset,
-                const float* positive_cut, const float* negative_cut) {
+uint64_t beyond(const float* s, const Bounds& b, int count, float scale, float offset, const float* positive_cut,
+                const float* negative_cut) {
   uint64_t mask = 0;
   for (int r = 0; r < count; ++r) {
-    const float bound = std::fma(row_bound[r], norm, floor);
+    const float bound = b.at(r);
     const bool positive = !(std::fma(scale, s[r] + bound, offset) < positive_cut[r]);
     const bool negative = !(std::fma(scale, bound - s[r], -offset) < negative_cut[r]);
     mask |= static_cast<uint64_t>(positive || negative) << r;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "error.hpp"
+#include "int8.hpp"
 #include "kernels.hpp"
 
 namespace sae {
@@ -23,16 +24,20 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 struct NamedScreen {
   const char* name;
+  bool (*supported)();
+  const char* lacking;
   bool (*probe)();
   const char* dropped;
 };
 
-bool serves() { return true; }
+bool always() { return true; }
+bool has_int8() { return int8_kernels() != nullptr; }
 
 // In the order of enum Screen. The one list of them.
 const NamedScreen kScreens[kScreenCount] = {
-    {"canonical", serves, ""},
-    {"sgemm", probe_sgemm, "SGEMM missed a planted feature: its error exceeds the float32 bound on this machine"},
+    {"canonical", always, "", always, ""},
+    {"sgemm", always, "", probe_sgemm, "SGEMM missed a planted feature: its error exceeds the float32 bound on this machine"},
+    {"int8", has_int8, "this CPU has no AVX-512 VNNI", probe_int8, "the int8 products missed a planted feature"},
 };
 
 }  // namespace
@@ -43,7 +48,10 @@ const char* screen_reason(Screen screen) {
   static std::once_flag probed;
   static const char* reasons[kScreenCount];
   std::call_once(probed, [] {
-    for (int i = 0; i < kScreenCount; ++i) reasons[i] = kScreens[i].probe() ? "" : kScreens[i].dropped;
+    for (int i = 0; i < kScreenCount; ++i) {
+      const NamedScreen& screen = kScreens[i];
+      reasons[i] = !screen.supported() ? screen.lacking : screen.probe() ? "" : screen.dropped;
+    }
   });
   return reasons[static_cast<int>(screen)];
 }
@@ -56,7 +64,7 @@ Screen screen_by_name(const char* name) {
     if (*reason != 0) fail(SAE_UNAVAILABLE, "screen %s: %s", name, reason);
     return screen;
   }
-  fail(SAE_INVALID_ARGUMENT, "screen must be canonical or sgemm on the CPU, got \"%s\"", name);
+  fail(SAE_INVALID_ARGUMENT, "screen must be canonical, sgemm or int8 on the CPU, got \"%s\"", name);
 }
 
 namespace {
@@ -85,8 +93,6 @@ float row_bound(double norm, double largest_feature_norm, int64_t d) {
   return rounded_up(bound_scale_for_tests * kInflation * (canonical_error(d) + sgemm_error(d)) * norm);
 }
 
-float feature_norm(double norm) { return rounded_up(kInflation * norm); }
-
 float bound_floor(double largest_norm, double largest_feature_norm, int64_t d) {
   return rounded_up(bound_scale_for_tests * kInflation * underflow_floor(largest_norm, largest_feature_norm, d));
 }
@@ -103,36 +109,72 @@ double norm(const float* a, int64_t d) {
   return std::sqrt(sum[0]);
 }
 
-bool probe_sgemm() {
-  constexpr int64_t kD = 333, kRows = 33, kFeatures = 257;
-  std::vector<float> x(kRows * kD), w(kFeatures * kD), s(kRows * kFeatures);
-  uint32_t state = 1;  // a small generator of our own: the same planted data everywhere
-  const auto next = [&state] {
-    state = state * 1664525u + 1013904223u;
-    return static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
-  };
-  for (float& value : x) value = next();
-  for (float& value : w) value = next();
+namespace {
 
+// Rows and features of its own, the same everywhere, and for each pair the tightest threshold under which it is active: an ulp
+// below its product.
+struct Planted {
+  static constexpr int64_t kD = 333, kRows = 33, kFeatures = 257;
+  std::vector<float> x, w, scores;
+  std::vector<double> x_norm, w_norm;
   double largest_x = 0, largest_w = 0;
-  for (int64_t r = 0; r < kRows; ++r) largest_x = std::max(largest_x, norm(&x[r * kD], kD));
-  for (int64_t j = 0; j < kFeatures; ++j) largest_w = std::max(largest_w, norm(&w[j * kD], kD));
-  const float floor = bound_floor(largest_x, largest_w, kD);
-  const Kernels& kernels = choose_kernels(nullptr);
 
-  sgemm(w.data(), kFeatures, x.data(), kRows, kD, s.data(), kRows);
-  for (int64_t j = 0; j < kFeatures; ++j) {
-    const float feature = feature_norm(norm(&w[j * kD], kD));
-    for (int64_t r = 0; r < kRows; ++r) {
-      // The tightest threshold under which this row is active: an ulp below its product.
-      const float p = kernels.dot(&x[r * kD], &w[j * kD], kD);
-      const float threshold = std::nextafter(p, -kInfinity);
-      const float bound = row_bound(norm(&x[r * kD], kD), largest_w, kD);
-      const float offset = 2 * std::fabs(p) + 1;  // v = p + offset > 0: the threshold decides
-      if (kernels.above(&s[j * kRows + r], &bound, 1, feature, floor, cut(threshold, 1.0f, offset)) == 0) return false;
-    }
+  Planted() : x(kRows * kD), w(kFeatures * kD), scores(kRows * kFeatures) {
+    uint32_t state = 1;
+    const auto next = [&state] {
+      state = state * 1664525u + 1013904223u;
+      return static_cast<float>(static_cast<int32_t>(state)) * 0x1p-31f;
+    };
+    for (float& value : x) value = next();
+    for (float& value : w) value = next();
+    for (int64_t r = 0; r < kRows; ++r) x_norm.push_back(norm(&x[r * kD], kD));
+    for (int64_t j = 0; j < kFeatures; ++j) w_norm.push_back(norm(&w[j * kD], kD));
+    largest_x = *std::max_element(x_norm.begin(), x_norm.end());
+    largest_w = *std::max_element(w_norm.begin(), w_norm.end());
   }
-  return true;
+
+  float floor() const { return bound_floor(largest_x, largest_w, kD); }
+
+  // Whether a screen's score and bound name each pair.
+  template <typename Score, typename BoundsOf>
+  bool all_named(const Score& score, const BoundsOf& bounds) const {
+    const Kernels& kernels = choose_kernels(nullptr);
+    for (int64_t j = 0; j < kFeatures; ++j) {
+      for (int64_t r = 0; r < kRows; ++r) {
+        const float p = kernels.dot(&x[r * kD], &w[j * kD], kD), s = score(r, j);
+        const float threshold = std::nextafter(p, -kInfinity);
+        const float offset = 2 * std::fabs(p) + 1;  // v = p + offset > 0: the threshold decides
+        if (kernels.above(&s, bounds(j).from(r), 1, cut(threshold, 1.0f, offset)) == 0) return false;
+      }
+    }
+    return true;
+  }
+};
+
+}  // namespace
+
+bool probe_sgemm() {
+  Planted planted;
+  std::vector<float> of_norm(Planted::kRows), of_loss(Planted::kRows);
+  for (int64_t r = 0; r < Planted::kRows; ++r) of_norm[r] = row_bound(planted.x_norm[r], planted.largest_w, Planted::kD);
+  sgemm(planted.w.data(), Planted::kFeatures, planted.x.data(), Planted::kRows, Planted::kD, planted.scores.data(), Planted::kRows);
+  return planted.all_named(
+      [&](int64_t r, int64_t j) { return planted.scores[j * Planted::kRows + r]; },
+      [&](int64_t j) { return Bounds{of_norm.data(), of_loss.data(), planted.floor(), feature_bound(planted.w_norm[j], 0)}; });
+}
+
+bool probe_int8() {
+  Planted planted;
+  Int8Features features(planted.w.data(), Planted::kFeatures, Planted::kD, planted.x.data());
+  for (int64_t j = 0; j < Planted::kFeatures; ++j) features.add(j, planted.w_norm[j]);
+  Int8Rows rows;
+  rows.start(features, planted.x.data(), Planted::kRows);
+  for (int64_t r = 0; r < Planted::kRows; ++r) rows.add(r, planted.x_norm[r], planted.largest_w);
+  rows.scores(0, Planted::kFeatures, planted.scores.data());
+  const auto score = [&](int64_t r, int64_t j) { return planted.scores[j * Planted::kRows + r]; };
+  return planted.all_named(score, [&](int64_t j) { return rows.bounds(j, planted.floor()); }) &&
+         planted.all_named([&](int64_t r, int64_t j) { return rows.refined(r, j, score(r, j)); },
+                           [&](int64_t j) { return rows.refined_bounds(j, planted.floor()); });
 }
 
 }  // namespace sae

@@ -6,9 +6,9 @@
 
 namespace sae {
 
-enum class Screen { kCanonical, kSgemm };  // canonical: no screen at all, the dot decides every feature
+enum class Screen { kCanonical, kSgemm, kInt8 };  // canonical: no screen at all, the dot decides every feature
 
-constexpr int kScreenCount = 2;
+constexpr int kScreenCount = 3;
 const char* screen_name(Screen screen);
 
 // "" if the screen serves here, else why it was dropped. Probes it the first time.
@@ -20,9 +20,8 @@ Screen screen_by_name(const char* name);
 // c[i * stride + j] = <a_i, b_j> for rows a_i of a [m, d] and b_j of b [n, d], by SGEMM: within the bound of the exact product.
 void sgemm(const float* a, int64_t m, const float* b, int64_t n, int64_t d, float* c, int64_t stride);
 
-// The bound's factor for a row, its factor for a feature, and what is added: b <= fma(row_bound, feature_norm, floor).
+// SGEMM's bound: its factor of a row's norm, and what every screen adds.
 float row_bound(double norm, double largest_feature_norm, int64_t d);
-float feature_norm(double norm);
 float bound_floor(double largest_norm, double largest_feature_norm, int64_t d);
 
 // ||a|| in double; not finite if an element is not.
@@ -36,5 +35,6 @@ extern void (*worst_sgemm_for_tests)(const float* a, int64_t m, const float* b, 
 
 // Plants rows and features an ulp either side of the decision, and sees whether the screen names all that are active.
 bool probe_sgemm();
+bool probe_int8();
 
 }  // namespace sae

@@ -32,7 +32,7 @@ TEST(every_screen_kernel_and_thread_count_gives_the_same_bits) {
         CHECK(sae_decode(first, expected, nullptr, 0, x_hat.data()) == SAE_OK, "%s", sae_last_error());
         CHECK(sae_project_top(first, x.data(), n, SAE_READOUT_ENCODER, 0, 5, 0, top) == SAE_OK, "%s", sae_last_error());
         for (const int threads : {1, 2, 3}) {
-          for (const char* screen : {"canonical", "sgemm"}) {
+          for (const char* screen : {"canonical", "sgemm", "int8"}) {
             for (const char* kernel : {(const char*)nullptr, "portable", "avx2"}) {
               sae_model* model = sae.open(threads, screen, kernel);
               if (model == nullptr) continue;

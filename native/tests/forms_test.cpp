@@ -19,7 +19,7 @@ struct Way {
   int threads;
   const char *screen, *kernel;
 };
-constexpr Way kWays[] = {{1, "canonical", "portable"}, {2, "sgemm", "portable"}, {3, "sgemm", nullptr}};
+constexpr Way kWays[] = {{1, "canonical", "portable"}, {2, "sgemm", "portable"}, {3, "sgemm", nullptr}, {2, "int8", nullptr}};
 
 void check_ways(Sae& sae, Kind kind, const Guarded<float>& x, int64_t n) {
   Codes expected;
@@ -85,7 +85,7 @@ TEST(top_k_over_many_tiles) {
       sae.k = k;
       Codes expected;
       expect_codes(sae, x.data(), n, *expected.handle);
-      for (const char* screen : {"canonical", "sgemm"}) {
+      for (const char* screen : {"canonical", "sgemm", "int8"}) {
         sae_model* model = sae.open(2, screen);
         Codes got;
         CHECK(sae_encode(model, x.data(), n, got) == SAE_OK, "%s", sae_last_error());

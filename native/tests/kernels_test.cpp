@@ -94,31 +94,33 @@ TEST(dot_never_returns_negative_zero) {
 TEST(above_and_beyond_agree_between_forms) {
   Random random;
   for (int count = 0; count <= 64; ++count) {
-    Guarded<float> s(count), bound(count), positive(count), negative(count);
+    Guarded<float> s(count), of_norm(count), of_loss(count), positive(count), negative(count);
     for (int trial = 0; trial < 20; ++trial) {
       for (int r = 0; r < count; ++r) {
         s[r] = random.normal();
-        bound[r] = random.below(20) == 0 ? INFINITY : 0.1f * random.uniform();
+        of_norm[r] = random.below(20) == 0 ? INFINITY : 0.1f * random.uniform();
+        of_loss[r] = random.below(3) == 0 ? 0 : random.uniform();
         positive[r] = random.uniform();
         negative[r] = random.below(5) == 0 ? INFINITY : random.uniform();
         if (random.below(10) == 0) s[r] = NAN;
       }
-      const float norm = random.uniform(), floor = 1e-6f, scale = 1 + random.uniform();
+      const sae::Bounds b = {of_norm.data(), of_loss.data(), 1e-6f, {random.uniform(), 0.1f * random.uniform()}};
+      const float scale = 1 + random.uniform();
       const float offset = trial % 2 == 0 ? 0 : random.normal();
-      const float cut = count > 0 && trial == 0 ? s[0] + std::fma(bound[0], norm, floor) : 0.3f;  // equality is a candidate
+      const float cut = count > 0 && trial == 0 ? s[0] + b.at(0) : 0.3f;  // equality is a candidate
       uint64_t above = 0, beyond = 0;
       for (int r = 0; r < count; ++r) {
-        const float b = std::fma(bound[r], norm, floor);
-        above |= static_cast<uint64_t>(!(s[r] + b < cut)) << r;
-        const bool either = !(std::fma(scale, s[r] + b, offset) < positive[r]) || !(std::fma(scale, b - s[r], -offset) < negative[r]);
+        const float bound = std::fma(of_norm[r], b.feature.norm, std::fma(of_loss[r], b.feature.loss, b.floor));
+        above |= static_cast<uint64_t>(!(s[r] + bound < cut)) << r;
+        const bool either =
+            !(std::fma(scale, s[r] + bound, offset) < positive[r]) || !(std::fma(scale, bound - s[r], -offset) < negative[r]);
         beyond |= static_cast<uint64_t>(either) << r;
       }
       for (const Kernels* k : runnable()) {
-        const uint64_t got = k->above(s.data(), bound.data(), count, norm, floor, cut);
+        const uint64_t got = k->above(s.data(), b, count, cut);
         CHECK(got == above, "%s, count %d: expected %llx, got %llx", k->name, count, (unsigned long long)above,
               (unsigned long long)got);
-        const uint64_t far =
-            k->beyond(s.data(), bound.data(), count, norm, floor, scale, offset, positive.data(), negative.data());
+        const uint64_t far = k->beyond(s.data(), b, count, scale, offset, positive.data(), negative.data());
         CHECK(far == beyond, "%s, count %d: expected %llx, got %llx", k->name, count, (unsigned long long)beyond,
               (unsigned long long)far);
       }
