@@ -13,6 +13,7 @@ import pathlib
 import statistics
 import sys
 import time
+import warnings
 
 try:
     import numpy as np
@@ -24,6 +25,8 @@ try:
     from sklearn.linear_model import OrthogonalMatchingPursuit, orthogonal_mp
 except ImportError as e:
     sys.exit(f"cpu.py: no module {e.name}: install what benchmarks/peers/requirements.txt lists, and name that Python in PYTHON")
+
+warnings.filterwarnings("ignore", message="Sparse")  # that torch's CSR is in beta
 
 ATOMS = 32
 MOST_DENSE_BYTES = 1 << 30  # of dense codes to rotate through
