@@ -59,6 +59,20 @@ final class Planted implements AutoCloseable {
     weights.close();
   }
 
+  /** Directions as contrasts give them: [rows / 2, d_in] differences of activations. */
+  FloatPointer differences() {
+    float[] a = new float[dIn];
+    float[] b = new float[dIn];
+    FloatPointer differences = new FloatPointer((long) rows / 2 * dIn);
+    for (int i = 0; i < rows / 2; i++) {
+      row(x, i, dIn).get(a);
+      row(x, rows / 2 + i, dIn).get(b);
+      addScaled(a, -1, b);
+      row(differences, i, dIn).put(a);
+    }
+    return differences;
+  }
+
   /** Rows i, i + 1, ... of a [_, d] matrix; no copy. */
   static FloatPointer row(FloatPointer matrix, long i, long d) {
     return matrix.getPointer(i * d);

@@ -25,22 +25,10 @@ public class ProjectBenchmark extends Measured {
     SparseCodes codes;
     int next;
 
-    /** Directions as contrasts give them: differences of activations. */
     @Setup
     public void take(Subject s) {
       int rows = s.planted.rows / 2;
-      float[] a = new float[s.dIn];
-      float[] b = new float[s.dIn];
-      FloatPointer differences = new FloatPointer((long) rows * s.dIn);
-      for (int i = 0; i < rows; i++) {
-        Planted.row(s.planted.x, i, s.dIn).get(a);
-        Planted.row(s.planted.x, rows + i, s.dIn).get(b);
-        for (int k = 0; k < s.dIn; k++) {
-          a[k] -= b[k];
-        }
-        Planted.row(differences, i, s.dIn).put(a);
-      }
-      all = Floats.of(s.cuda, s.memory, differences, (long) rows * s.dIn);
+      all = Floats.of(s.cuda, s.memory, s.planted.differences(), (long) rows * s.dIn);
       v = s.batches(all.at(), rows, n);
       codes = new SparseCodes();
       s.giveRate(n);

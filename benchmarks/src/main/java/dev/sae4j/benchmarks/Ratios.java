@@ -14,12 +14,15 @@ import java.util.Locale;
 import java.util.Objects;
 import java.util.function.ToDoubleFunction;
 
-/** A compact table out of JMH's JSON: each time, its rate, and its ratio to the roof or baseline of the same run. */
+/**
+ * A compact table out of JMH's JSON: each time, its rate, and its ratio to the roof or baseline of the same run. A peer (another
+ * library, measured on the same data) has sae4j's time beside it: its name begins as that of sae4j's operation.
+ */
 public final class Ratios {
   /** One result of JMH. Parameters are null where the benchmark has none; rate and bytes NaN without their profilers. */
   private record Measurement(
-      String group, String name, String shape, String n, Place on, double nanos, double errorShare, double rate, String unit,
-      double bytes) {}
+      String group, String name, boolean isPeer, String shape, String n, Place on, double nanos, double errorShare, double rate,
+      String unit, double bytes) {}
 
   private record Place(String device, String memory, String screen) {
     boolean isGpu() {
@@ -36,17 +39,18 @@ public final class Ratios {
 
   private Ratios() {}
 
-  /** Prints the table of a file that JMH wrote with {@code -rf json}, or of each of several. */
+  /** Prints one table of the files of a run, each as JMH writes it with {@code -rf json}. */
   public static void main(String[] args) throws IOException {
+    JsonArray results = new JsonArray();
     for (String file : args) {
       try (Reader json = Files.newBufferedReader(Path.of(file))) {
-        System.out.print(table(json));
+        results.addAll(JsonParser.parseReader(json).getAsJsonArray());
       }
     }
+    System.out.print(table(results));
   }
 
-  static String table(Reader json) {
-    JsonArray results = JsonParser.parseReader(json).getAsJsonArray();
+  static String table(JsonArray results) {
     List<Measurement> run = new ArrayList<>();
     results.forEach(result -> run.add(measurement(result.getAsJsonObject())));
     StringBuilder table = new StringBuilder();
@@ -69,8 +73,9 @@ public final class Ratios {
     double score = primary.get("score").getAsDouble();
     String unit = result.getAsJsonObject("secondaryMetrics").has("GFLOP/s") ? "GFLOP/s" : "GB/s";
     return new Measurement(
-        path[path.length - 2].replace("Benchmark", ""),
+        path[path.length - 2].replaceFirst("(Benchmark|Peer)$", ""),
         path[path.length - 1],
+        path[0].equals("peers") || path[path.length - 2].endsWith("Peer"),
         param(result, "shape"),
         param(result, "n"),
         new Place(param(result, "device"), param(result, "memory"), param(result, "screen")),
@@ -114,6 +119,9 @@ public final class Ratios {
 
   /** What this measurement is worth, beside what it can be compared with in the same run; "" if nothing was measured. */
   private static String ratio(Measurement m, List<Measurement> run) {
+    if (m.isPeer) {
+      return peerRatio(m, run);
+    }
     if (m.group.equals("CallOverhead")) {
       return Double.isNaN(m.bytes) ? "" : format("%.0f B/op", m.bytes);
     }
@@ -136,6 +144,14 @@ public final class Ratios {
     }
     double ratio = m.nanos / find(run, m, "sgemm", m.n);
     return Double.isNaN(ratio) ? "" : format("%.2f of the time of sgemm", ratio);
+  }
+
+  /** A bare product stands beside encode, as the most of it that a library brings. */
+  private static String peerRatio(Measurement m, List<Measurement> run) {
+    String group = m.name.startsWith("decode") ? "Decode" : m.name.startsWith("omp32") ? "Pursue" : "Encode";
+    String name = group.equals("Pursue") ? "omp32" : group.toLowerCase(Locale.ROOT);
+    double speedUp = m.nanos / find(run, m, group, name, m.n, Measurement::nanos);
+    return Double.isNaN(speedUp) ? "" : format("sae4j is %.2f times as fast", speedUp);
   }
 
   /** Reading against the copy; products against the bf16 product, or against the copy of the input where that takes longer. */

@@ -18,7 +18,7 @@ import org.openjdk.jmh.infra.BenchmarkParams;
 public class Subject {
   private static final int LEAST_ROWS = 1024;
   private static final int MOST_ROWS = 4096;
-  private static final int SEED = 1;
+  static final int SEED = 1;
   private static final int CHECKED_ROWS = 64;
 
   /** d_in x d_sae: 768x24576, 2304x16384, 2304x65536, 4096x32768 are SAEs in wide use. */
@@ -51,7 +51,7 @@ public class Subject {
     isOnCpu = Device.of(device).isCpu();
     dIn = sizes(shape)[0];
     dSae = sizes(shape)[1];
-    planted = new Planted(dIn, dSae, usualL0(shape), rows(params.getParam("n")), SEED);
+    planted = new Planted(dIn, dSae, usualL0(shape), rowsToDraw(params.getParam("n")), SEED);
     Device where = Device.of(device).withScreen(screen.equals("default") ? null : screen);
     sae = SparseAutoencoder.open(planted.weights, where);
     x = Floats.of(cuda, memory, planted.x, (long) planted.rows * dIn);
@@ -98,7 +98,7 @@ public class Subject {
   }
 
   /** Mean active features a row of the published SAEs of this shape. */
-  private static int usualL0(String shape) {
+  static int usualL0(String shape) {
     return switch (shape) {
       case "2304x16384" -> 84;
       case "2304x65536" -> 73;
@@ -106,9 +106,14 @@ public class Subject {
     };
   }
 
+  /** Other numbers of rows are other data: beside peers, which get theirs from files, SAE4J_ROWS fixes it for all n. */
+  private static int rowsToDraw(String n) {
+    String fixed = System.getenv("SAE4J_ROWS");
+    return fixed != null ? Integer.parseInt(fixed) : rows(n == null ? 1 : Integer.parseInt(n));
+  }
+
   /** Two batches or more, where they are not huge: drawing them takes time before every trial. */
-  private static int rows(String n) {
-    int batch = n == null ? 1 : Integer.parseInt(n);
+  static int rows(int batch) {
     return Math.max(batch, Math.min(MOST_ROWS, Math.max(LEAST_ROWS, 2 * batch)));
   }
 

@@ -2,7 +2,7 @@ package dev.sae4j.benchmarks;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
-import java.io.StringReader;
+import com.google.gson.JsonParser;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 
@@ -67,13 +67,30 @@ class RatiosTest {
   }
 
   @Test
+  void peersBesideTheOperationTheyAreNamedAfter() {
+    String torch = result("Encode", "encode", "32", 60).replace("dev.sae4j.benchmarks.EncodeBenchmark.", "peers.torch.");
+    String sae4j = result("Encode", "encode", "32", 40);
+    assertEquals("sae4j is 1.50 times as fast", lastCell(torch, sae4j, result("Encode", "encode", "1", 1)));
+    assertEquals("sae4j is 1.50 times as fast", lastCell(torch.replace("torch.encode", "torch.matmul"), sae4j));
+    String onnx = result("OnnxRuntimePeer", "encodeDense", "32", 60).replace("PeerBenchmark", "Peer");
+    assertEquals("sae4j is 1.50 times as fast", lastCell(onnx, sae4j));
+    assertEquals(
+        "sae4j is 12.00 times as fast",
+        lastCell(torch.replace("torch.encode", "torch.decodeBag"), sae4j, result("Decode", "decode", "32", 5)));
+    assertEquals(
+        "sae4j is 3.00 times as fast",
+        lastCell(torch.replace("torch.encode", "sklearn.omp32Estimator"), sae4j, result("Pursue", "omp32", "32", 20)));
+    assertEquals("60.0 us", lastCell(torch, result("Decode", "decode", "32", 5)));
+  }
+
+  @Test
   void nothingWhereTheOtherWasNotRun() {
     assertEquals("50.0 us", lastCell(result("Encode", "encode", "32", 50), result("Project", "sgemm", "32", 40)));
   }
 
   /** Of the first result's line. */
   private static String lastCell(String... results) {
-    String[] cells = Ratios.table(new StringReader(List.of(results).toString())).lines().toList().get(1).split(" {2,}");
+    String[] cells = Ratios.table(JsonParser.parseString(List.of(results).toString()).getAsJsonArray()).lines().toList().get(1).split(" {2,}");
     return cells[cells.length - 1];
   }
 
