@@ -98,6 +98,7 @@ SAE_API const char* sae_cpu_describe(void);
 SAE_API int32_t sae_cpu_screen_count(void);
 SAE_API const char* sae_cpu_screen_name(int32_t screen);
 SAE_API const char* sae_cpu_screen_reason(int32_t screen);
+SAE_API const char* sae_cpu_default_screen(void); /* of large batches */
 
 /* count floats, zeroed, aligned to 64 bytes, in large pages where the system has them; NULL if there is no memory. */
 SAE_API float* sae_alloc(int64_t count);
@@ -106,7 +107,9 @@ SAE_API void sae_free(float* array);
 /*
  * A model on the CPU. The arrays are borrowed: they must stay in place, unchanged, until sae_close.
  * threads: how many threads this model's calls use, the caller included; at least 1.
- * screen:  "canonical" or "sgemm" to force one, NULL to choose by shape. No choice changes a bit of any result.
+ * screen:  "canonical", "sgemm" or "int8" to force one, NULL to choose. No choice changes a bit of any result.
+ *          int8 keeps a copy of w_enc, and after the first projection of w_dec, in a quarter of its bytes; forcing another avoids it.
+ *          It serves up to 65,536 dimensions. Batches on which it would name too many are screened plainly, forced or not.
  * kernel:  "avx512", "avx2" or "portable" to force one form of Dot, NULL for the best. The same holds.
  */
 SAE_API sae_status sae_cpu_open(const sae_weights* weights, int32_t threads, const char* screen, const char* kernel,

@@ -89,9 +89,9 @@ SAE_HOST_DEVICE inline RowBound row_bound(double norm, double quantised_norm, do
           rounded_up(factor * underflow_floor(norm, largest_feature_norm, d))};
 }
 
-// The int8 screen's (int8.hpp): <x, w> - score = <x - c m - y_apart - q, w> + <q, w - w'> + roundings. y is x - c m rounded to
-// float32, so its digits leave up to u |y| more. quantised_norm, loss: ||q||, ||y - y_apart - q||; centre: ||c m||; held: the sum
-// of the norms of c m, y_apart, and q as one and as two digits.
+// The int8 screen's (int8.hpp): <x, w> - score = <x - c m - y_apart - q, w> + <q, w - w'> + roundings. y is x - c m in float32,
+// whose two roundings leave up to u (|c m| + |y|) more. quantised_norm, loss: ||q||, ||y - y_apart - q||; centre: ||c m||; held:
+// the sum of the norms of c m, y_apart, and q as one and as two digits.
 struct Int8RowBound {
   float of_norm, of_loss;
 };
@@ -100,7 +100,7 @@ SAE_HOST_DEVICE inline Int8RowBound int8_row_bound(double norm, double centre, d
                                                    double largest_feature_norm, int64_t d, double bound_scale) {
   if (!(norm * largest_feature_norm < kLargestProduct)) return {INFINITY, INFINITY};
   const double factor = bound_scale * kInflation;
-  return {rounded_up(factor * (loss + 2 * kUnit * (norm + centre) + canonical_error(d) * norm + int8_error() * held)),
+  return {rounded_up(factor * (loss + 2.02 * kUnit * (norm + centre) + canonical_error(d) * norm + int8_error() * held)),
           rounded_up(factor * (quantised_norm + int8_error() * held))};
 }
 

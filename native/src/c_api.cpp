@@ -163,6 +163,13 @@ float* sae_alloc(int64_t count) {
 
 void sae_free(float* array) { sae::free_floats(array); }
 
+const char* sae_cpu_default_screen(void) {
+  const auto serves = [](sae::Screen screen) { return *sae::screen_reason(screen) == 0; };
+  return sae::screen_name(serves(sae::Screen::kInt8)    ? sae::Screen::kInt8
+                          : serves(sae::Screen::kSgemm) ? sae::Screen::kSgemm
+                                                        : sae::Screen::kCanonical);
+}
+
 sae_status sae_cpu_open(const sae_weights* weights, int32_t threads, const char* screen, const char* kernel,
                         sae_model** model) {
   return guarded([&] {

@@ -20,6 +20,13 @@ static_assert(kTileRows <= Hit::kMaxRows && kTileScores <= Hit::kMaxFeatures, "a
 // Up to so many rows no screen pays: the rows stay in the second-level cache while the features stream past once, and SGEMM
 // would read and pack the same weights first. Without a screen larger batches are cut into parts of this size.
 constexpr int64_t kCanonicalRows = 16;
+// Up to this share of candidates the int8 screen is faster than SGEMM: a candidate costs a second digit and half a canonical dot. For a
+// few rows the dots read what would be read anyway.
+constexpr double kMostCandidates = 0.125, kMostCandidatesOfFew = 0.75;
+// Of a tile, while the cuts of the k best still rise: about three times as many as will be left to decide.
+constexpr double kMostForeseen = 0.25;
+// Features of an int8 screen's first look, in groups: about a hundredth of them.
+constexpr int64_t kLookedAt = 100, kLookGroup = 6, kMostLooks = 16;
 // Multiply-adds that are worth handing to another thread.
 constexpr int64_t kWorthAThread = 1 << 16;
 // Decoder columns a thread gathers at a time: a slab of the hot features stays in cache from row to row.
@@ -120,7 +127,7 @@ struct CpuModel::Batch {
 };
 
 struct CpuModel::Tile {
-  const float* scores;  // [features, rows]
+  float* scores;  // [features, rows]
   int64_t first_feature;
   int64_t features;
 };
@@ -279,7 +286,12 @@ CpuModel::Batch CpuModel::prepare(const float* x, int64_t first_row, int64_t row
 Screen CpuModel::choose_screen(int64_t n, const Dictionary& dictionary) const {
   if (forced_) return *forced_;
   if (dictionary.d <= kMostInt8Elements && *screen_reason(Screen::kInt8) == 0) return Screen::kInt8;
-  return n > kCanonicalRows && *screen_reason(Screen::kSgemm) == 0 ? Screen::kSgemm : Screen::kCanonical;
+  return plain_screen(n);
+}
+
+// What serves where the int8 screen does not, or would not pay.
+Screen CpuModel::plain_screen(int64_t rows) const {
+  return rows > kCanonicalRows && *screen_reason(Screen::kSgemm) == 0 ? Screen::kSgemm : Screen::kCanonical;
 }
 
 void CpuModel::encode(const float* x, int64_t n, sae_codes& codes) const {
@@ -309,7 +321,37 @@ void CpuModel::encode(const float* x, int64_t n, sae_codes& codes) const {
   }
 }
 
+// Whether the int8 screen would name so many that a plain one is faster, by some features spread over all. (It cannot alter the
+// answer, and depends on nothing but the batch.)
+bool CpuModel::is_too_dense(const Batch& batch, Scratch& scratch) const {
+  const int64_t looks = std::min(kMostLooks, weights.d_sae / (kLookGroup * kLookedAt));
+  if (looks == 0 || never_gives_way_for_tests) return false;
+  std::vector<int64_t> named(looks);
+  scratch.scores.reserve(looks * kLookGroup * batch.rows);
+  pool_.run(looks, [&](int64_t look) {
+    const int64_t first = (2 * look + 1) * weights.d_sae / (2 * looks);
+    float* scores = scratch.scores.data() + look * kLookGroup * batch.rows;
+    batch.int8->scores(first, kLookGroup, scores);
+    for (int64_t j = first; j < first + kLookGroup; ++j) {
+      const float lowest = cut(weights.threshold[j], weights.scale[j], weights.offset[j]);
+      const Bounds bounds = batch.bounds(j);
+      const float* row_scores = scores + (j - first) * batch.rows;
+      for (int64_t block = 0; block < batch.rows; block += 64) {
+        const int count = static_cast<int>(std::min<int64_t>(64, batch.rows - block));
+        named[look] += __builtin_popcountll(kernels_.above(row_scores + block, bounds.from(block), count, lowest));
+      }
+    }
+  });
+  const double share = std::accumulate(named.begin(), named.end(), 0.0) / static_cast<double>(looks * kLookGroup * batch.rows);
+  return share > (batch.int8->is_refined() ? kMostCandidatesOfFew : kMostCandidates);
+}
+
 void CpuModel::gate(const Batch& batch, Screen screen, Scratch& scratch, sae_codes& codes) const {
+  if (screen == Screen::kInt8 && is_too_dense(batch, scratch)) {
+    Batch plain = batch;
+    plain.int8 = nullptr;
+    return gate(plain, plain_screen(batch.rows), scratch, codes);
+  }
   codes.append_rows(batch.rows);
   const int64_t features = std::min(weights.d_sae, kTileScores / batch.rows);
   for (int64_t j = 0; j < weights.d_sae; j += features) {
@@ -519,96 +561,134 @@ CpuModel::Score CpuModel::score(const Ranking& ranking, int64_t j) const {
   return score;
 }
 
-// 1. Score a tile of rows x features. 2. Select from it; rows are split among the threads. 3. After the last feature, append.
+// 1. Score a tile of rows x features. 2. Raise the rows' cuts by what the scores bound. 3. Decide what may still enter; rows are
+// split among the threads. 4. After the last feature, append.
 void CpuModel::select_top(const Batch& batch, const Ranking& ranking, Screen screen, int64_t k, Scratch& scratch,
                           sae_codes& codes) const {
-  const Dictionary& dictionary = ranking.dictionary;
   const int64_t rows = batch.rows, d_sae = weights.d_sae, most_features = std::min(d_sae, kTileScores / rows);
   scratch.top.start(rows, k, ranking.order);
   scratch.scores.reserve(most_features * rows);
-  float* scores = scratch.scores.data();
-  for (int64_t first = 0; first < d_sae; first += most_features) {
-    const Tile tile = {scores, first, std::min(most_features, d_sae - first)};
-    if (screen == Screen::kCanonical) {
-      exact_scores(batch, dictionary, first, tile.features, scores, rows, 1);
-    } else if (screen == Screen::kInt8) {
-      const int64_t parts = chunks(tile.features * rows * dictionary.d, tile.features);
-      pool_.run(parts, [&](int64_t part) {
-        const int64_t begin = part * tile.features / parts, end = (part + 1) * tile.features / parts;
-        batch.int8->scores(first + begin, end - begin, scores + begin * rows);
-      });
-    } else {
-      sgemm(dictionary.row(first), tile.features, batch.x, rows, batch.d, scores, rows);
-    }
-    const int64_t groups = std::min<int64_t>(pool_.threads(), divide_up(rows, 64));
-    const int64_t group_rows = divide_up(divide_up(rows, groups), 64) * 64;
+  const int64_t groups = std::min<int64_t>(pool_.threads(), divide_up(rows, 64));
+  const int64_t group_rows = divide_up(divide_up(rows, groups), 64) * 64;
+  std::vector<int64_t> named(groups);
+  const auto on_rows = [&](const auto& task) {
     pool_.run(groups, [&](int64_t group) {
-      const int64_t begin = std::min(rows, group * group_rows), end = std::min(rows, begin + group_rows);
-      if (screen == Screen::kCanonical) {
-        select_exact(batch, ranking, tile, begin, end, scratch.top);
-      } else {
-        select_screened(batch, ranking, tile, begin, end, scratch.top);
+      named[group] = task(std::min(rows, group * group_rows), std::min(rows, (group + 1) * group_rows));
+    });
+  };
+  Batch plain = batch;
+  plain.int8 = nullptr;
+  for (int64_t first = 0; first < d_sae; first += most_features) {
+    const Tile tile = {scratch.scores.data(), first, std::min(most_features, d_sae - first)};
+    const Batch* scored = &batch;
+    Screen by = screen;
+    score_tile(batch, ranking.dictionary, by, tile);
+    if (by != Screen::kCanonical) {
+      on_rows([&](int64_t begin, int64_t end) { return foresee(batch, ranking, tile, begin, end, scratch.top); });
+    }
+    if (by == Screen::kInt8 && !never_gives_way_for_tests) {
+      const double share = std::accumulate(named.begin(), named.end(), 0.0) / static_cast<double>(tile.features * rows);
+      if (share > (batch.int8->is_refined() ? kMostCandidatesOfFew : kMostForeseen)) {
+        scored = &plain;
+        by = plain_screen(rows);
+        score_tile(plain, ranking.dictionary, by, tile);
       }
+    }
+    on_rows([&](int64_t begin, int64_t end) {
+      return by == Screen::kCanonical ? select_exact(*scored, ranking, tile, begin, end, scratch.top)
+                                      : select_screened(*scored, ranking, tile, begin, end, scratch.top);
     });
   }
   scratch.top.append_to(codes);
 }
 
-// The scores are canonical dots.
-void CpuModel::select_exact(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
-                            TopK& top) const {
+// Fills tile.scores.
+void CpuModel::score_tile(const Batch& batch, const Dictionary& dictionary, Screen screen, const Tile& tile) const {
+  if (screen == Screen::kCanonical) {
+    exact_scores(batch, dictionary, tile.first_feature, tile.features, tile.scores, batch.rows, 1);
+  } else if (screen == Screen::kSgemm) {
+    sgemm(dictionary.row(tile.first_feature), tile.features, batch.x, batch.rows, batch.d, tile.scores, batch.rows);
+  } else {
+    const int64_t parts = chunks(tile.features * batch.rows * batch.d, tile.features);
+    pool_.run(parts, [&](int64_t part) {
+      const int64_t begin = part * tile.features / parts, end = (part + 1) * tile.features / parts;
+      batch.int8->scores(tile.first_feature + begin, end - begin, tile.scores + begin * batch.rows);
+    });
+  }
+}
+
+// The scores are canonical dots. Returns how many may enter.
+int64_t CpuModel::select_exact(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
+                               TopK& top) const {
+  int64_t named = 0;
   for (int64_t local = 0; local < tile.features; ++local) {
     const Score feature = score(ranking, tile.first_feature + local);
     if (!(feature.norm > 0)) continue;
     for (int64_t r = row_begin; r < row_end; ++r) {
       const float p = tile.scores[local * batch.rows + r], value = feature.value(p);
-      if (p > feature.threshold && top.may_enter(r, value)) top.offer(r, tile.first_feature + local, value);
+      if (!(p > feature.threshold && top.may_enter(r, value))) continue;
+      top.offer(r, tile.first_feature + local, value);
+      ++named;
     }
   }
+  return named;
 }
 
-// Two passes. The first raises each row's cut by lower bounds alone, so that the second, which decides by canonical dots, has
-// about a third as many to compute.
-void CpuModel::select_screened(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
-                               TopK& top) const {
-  for (const bool deciding : {false, true}) {
-    for (int64_t local = 0; local < tile.features; ++local) {
-      const int64_t j = tile.first_feature + local;
-      const Score feature = score(ranking, j);
-      if (!(feature.norm > 0)) continue;
-      const float* scores = tile.scores + local * batch.rows;
-      const Bounds bounds = batch.bounds(j);
-      const bool gates = feature.threshold > -std::numeric_limits<float>::infinity();
-      for (int64_t block = row_begin; block < row_end; block += 64) {
-        const int count = static_cast<int>(std::min<int64_t>(64, row_end - block));
-        uint64_t mask = kernels_.beyond(scores + block, bounds.from(block), count, feature.upper_scale, feature.offset,
-                                        top.positive_cuts() + block, top.negative_cuts() + block);
-        if (gates && mask != 0) mask &= kernels_.above(scores + block, bounds.from(block), count, feature.threshold);
-        int32_t rows[64];
-        int found = unpack(mask, block, rows);
-        if (deciding) {
-          found = refine(batch, scores, j, rows, found, [&](float score, const Bounds& b, int32_t r) {
-            return kernels_.beyond(&score, b, 1, feature.upper_scale, feature.offset, top.positive_cuts() + r,
-                                   top.negative_cuts() + r) != 0;
-          });
-          float p[64];
-          kernels_.dots(batch.x, rows, found, ranking.dictionary.row(j), batch.d, p);
-          for (int k = 0; k < found; ++k) {
-            require_finite_product(p[k], batch.first_row + rows[k], j);
-            if (p[k] > feature.threshold) top.offer(rows[k], j, feature.value(p[k]));
-          }
-        } else {
-          for (int k = 0; k < found; ++k) {
-            const float bound = bounds.at(rows[k]);
-            const float low = scores[rows[k]] - bound, high = scores[rows[k]] + bound;
-            if (!(low > feature.threshold)) continue;
-            top.foresee(rows[k], std::fma(feature.lower_scale, low, feature.offset),
-                        std::fma(feature.lower_scale, high, feature.offset));
-          }
-        }
-      }
+// Calls task(feature, its number, its bounds, the rows that may enter their k best with it, how many) for 64 rows at a time where
+// there are some. Returns how many there were.
+template <typename Task>
+int64_t CpuModel::for_named(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
+                            const TopK& top, const Task& task) const {
+  int64_t named = 0;
+  for (int64_t local = 0; local < tile.features; ++local) {
+    const int64_t j = tile.first_feature + local;
+    const Score feature = score(ranking, j);
+    if (!(feature.norm > 0)) continue;
+    const float* scores = tile.scores + local * batch.rows;
+    const Bounds bounds = batch.bounds(j);
+    const bool gates = feature.threshold > -std::numeric_limits<float>::infinity();
+    for (int64_t block = row_begin; block < row_end; block += 64) {
+      const int count = static_cast<int>(std::min<int64_t>(64, row_end - block));
+      uint64_t mask = kernels_.beyond(scores + block, bounds.from(block), count, feature.upper_scale, feature.offset,
+                                      top.positive_cuts() + block, top.negative_cuts() + block);
+      if (gates && mask != 0) mask &= kernels_.above(scores + block, bounds.from(block), count, feature.threshold);
+      if (mask == 0) continue;
+      int32_t rows[64];
+      const int found = unpack(mask, block, rows);
+      named += found;
+      task(feature, j, scores, bounds, rows, found);
     }
   }
+  return named;
+}
+
+// Raises each row's cut by lower bounds alone, so that about a third as many are left to decide by canonical dots.
+int64_t CpuModel::foresee(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
+                          TopK& top) const {
+  return for_named(batch, ranking, tile, row_begin, row_end, top,
+                   [&](const Score& feature, int64_t, const float* scores, const Bounds& bounds, int32_t* rows, int found) {
+    for (int k = 0; k < found; ++k) {
+      const float bound = bounds.at(rows[k]), low = scores[rows[k]] - bound, high = scores[rows[k]] + bound;
+      if (!(low > feature.threshold)) continue;
+      top.foresee(rows[k], std::fma(feature.lower_scale, low, feature.offset), std::fma(feature.lower_scale, high, feature.offset));
+    }
+  });
+}
+
+int64_t CpuModel::select_screened(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin,
+                                  int64_t row_end, TopK& top) const {
+  return for_named(batch, ranking, tile, row_begin, row_end, top,
+                   [&](const Score& feature, int64_t j, const float* scores, const Bounds&, int32_t* rows, int found) {
+    found = refine(batch, scores, j, rows, found, [&](float score, const Bounds& b, int32_t r) {
+      return kernels_.beyond(&score, b, 1, feature.upper_scale, feature.offset, top.positive_cuts() + r, top.negative_cuts() + r) != 0;
+    });
+    float p[64];
+    kernels_.dots(batch.x, rows, found, ranking.dictionary.row(j), batch.d, p);
+    for (int k = 0; k < found; ++k) {
+      require_finite_product(p[k], batch.first_row + rows[k], j);
+      if (p[k] > feature.threshold) top.offer(rows[k], j, feature.value(p[k]));
+    }
+  });
 }
 
 void CpuModel::pursue(const float* v, int64_t n, const Pursuit& how, sae_codes& codes) const {

@@ -55,6 +55,8 @@ class CpuModel final : public sae_model {
   Batch prepare(const float* x, int64_t first_row, int64_t rows, const Dictionary& dictionary, sae_normalization normalization,
                 const char* name, Screen screen, Scratch& scratch) const;
   Screen choose_screen(int64_t n, const Dictionary& dictionary) const;
+  Screen plain_screen(int64_t rows) const;
+  bool is_too_dense(const Batch& batch, Scratch& scratch) const;
   void gate(const Batch& batch, Screen screen, Scratch& scratch, sae_codes& codes) const;
   void gate_tile(const Batch& batch, Screen screen, int64_t first_feature, int64_t features, Scratch& scratch,
                  sae_codes& codes) const;
@@ -67,10 +69,16 @@ class CpuModel final : public sae_model {
                     int64_t feature_stride, int64_t row_stride) const;
   Score score(const Ranking& ranking, int64_t j) const;
   void select_top(const Batch& batch, const Ranking& ranking, Screen screen, int64_t k, Scratch& scratch, sae_codes& codes) const;
-  void select_exact(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
-                    TopK& top) const;
-  void select_screened(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
+  void score_tile(const Batch& batch, const Dictionary& dictionary, Screen screen, const Tile& tile) const;
+  int64_t select_exact(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
                        TopK& top) const;
+  template <typename Task>
+  int64_t for_named(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
+                    const TopK& top, const Task& task) const;
+  int64_t foresee(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
+                  TopK& top) const;
+  int64_t select_screened(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
+                          TopK& top) const;
   int64_t chunks(int64_t work, int64_t most) const;
 
   const Kernels& kernels_;

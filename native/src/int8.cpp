@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "kernels.hpp"
@@ -23,10 +24,29 @@ int64_t multiple_of(int64_t unit, int64_t value) { return (value + unit - 1) / u
 // So small that unit would be denormal, its inverse infinite: no digits at all, and the loss says so. So large: no digits either.
 float unit_of(float largest) { return largest > 0x1p-80f && largest < 0x1p120f ? largest / kMostDigits : 0; }
 
+constexpr int kLanes = 16;  // independent maxima and sums, so that the compiler may vectorise
+
 float largest_of(const float* y, int64_t d) {
-  float largest = 0;
-  for (int64_t i = 0; i < d; ++i) largest = std::max(largest, std::fabs(y[i]));
-  return largest;
+  float largest[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= d; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const float size = std::fabs(y[i + lane]);
+      largest[lane] = size > largest[lane] ? size : largest[lane];
+    }
+  }
+  for (; i < d; ++i) largest[0] = std::max(largest[0], std::fabs(y[i]));
+  return *std::max_element(largest, largest + kLanes);
+}
+
+double product(const float* a, const float* b, int64_t d) {
+  double sum[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= d; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) sum[lane] += static_cast<double>(a[i + lane]) * b[i + lane];
+  }
+  for (; i < d; ++i) sum[0] += static_cast<double>(a[i]) * b[i];
+  return std::accumulate(sum, sum + kLanes, 0.0);
 }
 
 }  // namespace
@@ -52,16 +72,11 @@ void Int8Features::add(int64_t j, double norm) {
   std::vector<uint8_t> low(d_);
   const float unit = unit_of(largest_of(w, d_));
   const Digits split = int8_kernels()->split(w, d_, unit, digits, low.data());
-  int32_t sum = 0;
-  double along = 0;
-  for (int64_t i = 0; i < d_; ++i) {
-    digits[i] ^= 0x80;  // signed
-    sum += static_cast<int8_t>(digits[i]);
-  }
-  for (int64_t i = 0; centre_ != nullptr && i < d_; ++i) along += static_cast<double>(centre_[i]) * w[i];
+  const std::vector<uint8_t> ones(length_, 1);
+  for (int64_t i = 0; i < d_; ++i) digits[i] ^= 0x80;  // signed
   step_[j] = 256 * unit;
-  offset_[j] = 128 * sum;
-  along_[j] = static_cast<float>(along);
+  offset_[j] = 128 * int8_kernels()->dot(ones.data(), reinterpret_cast<const int8_t*>(digits), length_);
+  along_[j] = centre_ == nullptr ? 0 : static_cast<float>(product(centre_, w, d_));
   bounds_[j] = feature_bound(norm, split.loss);
 }
 
@@ -83,9 +98,7 @@ void Int8Rows::start(const Int8Features& features, const float* x, int64_t rows)
 // The best c for |x - c m|; any would serve.
 float Int8Rows::multiple_of_centre(const float* x) const {
   if (!(features_->centre_norm_ > 0)) return 0;
-  double along = 0;
-  for (int64_t i = 0; i < d_; ++i) along += static_cast<double>(features_->centre_[i]) * x[i];
-  const float c = static_cast<float>(along / features_->centre_norm_ / features_->centre_norm_);
+  const float c = static_cast<float>(product(features_->centre_, x, d_) / features_->centre_norm_ / features_->centre_norm_);
   return std::isfinite(c) ? c : 0;
 }
 
@@ -96,7 +109,7 @@ void Int8Rows::choose_apart() {
     const float* x = x_ + s * rows_ / sampled * d_;
     const float c = multiple_of_centre(x);
     for (int64_t i = 0; i < d_; ++i) {
-      const float y = c == 0 ? x[i] : std::fma(-c, features_->centre_[i], x[i]);
+      const float y = c == 0 ? x[i] : x[i] - c * features_->centre_[i];
       energy[i] += y * y;
     }
   }
@@ -121,7 +134,7 @@ void Int8Rows::add(int64_t r, double norm, double largest_feature_norm) {
   std::vector<uint8_t> high(length_, 128);
   uint8_t* low = low_.data() + r * length_;
   std::fill(low + d_, low + length_, 128);
-  for (int64_t i = 0; c != 0 && i < d_; ++i) y[i] = std::fma(-c, features_->centre_[i], x[i]);
+  for (int64_t i = 0; c != 0 && i < d_; ++i) y[i] = x[i] - c * features_->centre_[i];
   double apart = 0;
   for (int k = 0; k < apart_count_; ++k) {
     float& value = y[apart_[k]];

@@ -16,6 +16,7 @@
 namespace sae {
 
 double bound_scale_for_tests = 1;
+bool never_gives_way_for_tests = false;
 void (*worst_sgemm_for_tests)(const float*, int64_t, const float*, int64_t, int64_t, float*, int64_t) = nullptr;
 
 namespace {

@@ -30,6 +30,9 @@ double norm(const float* a, int64_t d);
 // Test hook: the bound is multiplied by this. 1 but in tests, which must see 0 lose features.
 extern double bound_scale_for_tests;
 
+// Test hook: the int8 screen serves dense batches, too.
+extern bool never_gives_way_for_tests;
+
 // Test hook: called with sgemm's arguments after the product, if not null, to err as badly as the bound admits.
 extern void (*worst_sgemm_for_tests)(const float* a, int64_t m, const float* b, int64_t n, int64_t d, float* c, int64_t stride);
 

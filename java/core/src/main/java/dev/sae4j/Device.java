@@ -159,10 +159,11 @@ public record Device(String name, int threads, String screen, String kernel, lon
 
   private static List<Screen> cpuScreens() {
     List<Screen> screens = new ArrayList<>();
+    String byDefault = Native.text(Sae4j.sae_cpu_default_screen());
     for (int i = 0; i < Sae4j.sae_cpu_screen_count(); i++) {
       String reason = nullIfEmpty(Native.text(Sae4j.sae_cpu_screen_reason(i)));
       String name = Native.text(Sae4j.sae_cpu_screen_name(i));
-      screens.add(new Screen(name, name.equals("sgemm") && reason == null, reason));
+      screens.add(new Screen(name, name.equals(byDefault), reason));
     }
     return screens;
   }

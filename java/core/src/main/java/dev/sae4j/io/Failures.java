@@ -16,6 +16,7 @@ import java.util.zip.ZipException;
 final class Failures {
   private static final String UNPRINTABLE = "[\\p{Cc}\\p{Cf}\\u2028\\u2029]";
   private static final int MAX_SHOWN = 80;
+  private static final int MAX_LINE = 300;
   private static final int MAX_NAMES = 12;
 
   private Failures() {}
@@ -51,15 +52,18 @@ final class Failures {
     return e.getMessage() == null ? e.getClass().getSimpleName() : oneLine(e.getMessage());
   }
 
-  /** The first line, without what could break a terminal. */
+  /** The first line, cut to a readable length, without what could break a terminal: a parser may quote what it read. */
   static String oneLine(String text) {
-    return text.lines().findFirst().orElse("").replaceAll(UNPRINTABLE, "?");
+    return cut(text.lines().findFirst().orElse("").replaceAll(UNPRINTABLE, "?"), MAX_LINE);
+  }
+
+  private static String cut(String text, int most) {
+    return text.length() > most ? text.substring(0, most) + "..." : text;
   }
 
   /** A name out of a file, quoted, cut to a readable length. */
   static String quote(String name) {
-    String shown = name.replaceAll(UNPRINTABLE, "?");
-    return '"' + (shown.length() > MAX_SHOWN ? shown.substring(0, MAX_SHOWN) + "..." : shown) + '"';
+    return '"' + cut(name.replaceAll(UNPRINTABLE, "?"), MAX_SHOWN) + '"';
   }
 
   /** Names for the user to pick from. */
