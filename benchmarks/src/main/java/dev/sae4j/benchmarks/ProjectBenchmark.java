@@ -25,16 +25,16 @@ public class ProjectBenchmark extends Measured {
     SparseCodes codes;
     int next;
 
-    /** Directions as contrasts give them: differences of activations. */
+    /** Directions as contrasts give them: differences of activations, each row's to the next. */
     @Setup
     public void take(Subject s) {
-      int rows = s.planted.rows / 2;
+      int rows = s.planted.rows;
       float[] a = new float[s.dIn];
       float[] b = new float[s.dIn];
       FloatPointer differences = new FloatPointer((long) rows * s.dIn);
       for (int i = 0; i < rows; i++) {
         Planted.row(s.planted.x, i, s.dIn).get(a);
-        Planted.row(s.planted.x, rows + i, s.dIn).get(b);
+        Planted.row(s.planted.x, (i + 1) % rows, s.dIn).get(b);
         for (int k = 0; k < s.dIn; k++) {
           a[k] -= b[k];
         }
@@ -57,7 +57,7 @@ public class ProjectBenchmark extends Measured {
     }
   }
 
-  /** What dense forms write: [n, d_sae]. */
+  /** What the dense form writes: [n, d_sae]. */
   @State(Scope.Benchmark)
   public static class Dense {
     Floats coefficients;
@@ -70,6 +70,23 @@ public class ProjectBenchmark extends Measured {
     @TearDown
     public void free() {
       coefficients.close();
+    }
+  }
+
+  /** What the bare product writes: [n, d_sae], or a piece of it. */
+  @State(Scope.Benchmark)
+  public static class Product {
+    FloatPointer scores;
+
+    @Setup
+    public void allocate(Subject s, Directions d) {
+      s.requireCpu();
+      scores = new FloatPointer((long) d.n * Roofs.piece(d.n, s.dSae));
+    }
+
+    @TearDown
+    public void free() {
+      scores.close();
     }
   }
 
@@ -92,10 +109,9 @@ public class ProjectBenchmark extends Measured {
   }
 
   @Benchmark
-  public FloatPointer sgemm(Subject s, Directions d, Dense out) {
-    s.requireCpu();
-    Roofs.sgemm(d.next(), d.n, s.weights().wDec(), s.dSae, s.dIn, out.coefficients.at());
-    return out.coefficients.at();
+  public FloatPointer sgemm(Subject s, Directions d, Product p) {
+    Roofs.sgemmInPieces(d.next(), d.n, s.weights().wDec(), s.dSae, s.dIn, p.scores);
+    return p.scores;
   }
 
   @Benchmark
