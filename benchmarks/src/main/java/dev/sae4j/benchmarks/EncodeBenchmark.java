@@ -37,7 +37,7 @@ public class EncodeBenchmark extends Measured {
     }
   }
 
-  /** What the bare product writes: [n, d_sae]. */
+  /** What the bare product writes: [n, d_sae], or a piece of it. */
   @State(Scope.Benchmark)
   public static class Product {
     FloatPointer scores;
@@ -45,7 +45,7 @@ public class EncodeBenchmark extends Measured {
     @Setup
     public void allocate(Subject s, Batch b) {
       s.requireCpu();
-      scores = new FloatPointer((long) b.n * s.dSae);
+      scores = new FloatPointer((long) b.n * Roofs.piece(b.n, s.dSae));
     }
 
     @TearDown
@@ -62,7 +62,7 @@ public class EncodeBenchmark extends Measured {
 
   @Benchmark
   public FloatPointer sgemm(Subject s, Batch b, Product p) {
-    Roofs.sgemm(b.next(), b.n, s.weights().wEnc(), s.dSae, s.dIn, p.scores);
+    Roofs.sgemmInPieces(b.next(), b.n, s.weights().wEnc(), s.dSae, s.dIn, p.scores);
     return p.scores;
   }
 

@@ -36,7 +36,7 @@ final class PeerFiles {
     int rows = Subject.rows(Arrays.stream(args[1].split(",")).mapToInt(Integer::parseInt).max().getAsInt());
     Path folder = Files.createDirectories(Path.of(args[2]));
     Files.writeString(folder.resolve("threads.txt"), Machine.THREADS + "\n");
-    try (Planted planted = new Planted(sizes[0], sizes[1], Subject.usualL0(args[0]), rows, Subject.SEED);
+    try (Planted planted = new Planted(sizes[0], sizes[1], Subject.publishedL0(args[0]), rows, Subject.SEED);
         SparseAutoencoder sae = SparseAutoencoder.open(planted.weights, Device.cpu())) {
       SaeWriter.write(planted.weights, folder.resolve("sae"));
       write(planted.x, rows, sizes[0], folder.resolve("x.npy"));
@@ -56,7 +56,7 @@ final class PeerFiles {
 
   private static void writePursued(Planted planted, SparseAutoencoder sae, Path folder) {
     FloatPointer directions = planted.differences();
-    write(directions, planted.rows / 2, planted.dIn, folder.resolve("directions.npy"));
+    write(directions, planted.rows, planted.dIn, folder.resolve("directions.npy"));
     try (SparseCodes codes = sae.pursue(floats(directions, CHECKED_DIRECTIONS * planted.dIn), Pursuit.omp(ATOMS))) {
       write(codes, folder.resolve("omp.npz"));
     }

@@ -10,6 +10,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
 import java.util.random.RandomGenerator;
+import java.util.stream.DoubleStream;
 import java.util.stream.IntStream;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.Pointer;
@@ -30,6 +31,7 @@ final class Planted implements AutoCloseable {
   private static final double MAX_DENSITY = .3;
   private static final int CLUSTER = 64; // features in each, on average
   private static final int BLOCK = 2048; // features whose pre-activations are held at a time
+  private static final int QUANTILE_ROWS = 2048; // at most; of wide SAEs the products of more would take minutes
 
   final int dIn;
   final int dSae;
@@ -59,14 +61,14 @@ final class Planted implements AutoCloseable {
     weights.close();
   }
 
-  /** Directions as contrasts give them: [rows / 2, d_in] differences of activations. */
+  /** Directions as contrasts give them: [rows, d_in] differences of activations, each row's to the next. */
   FloatPointer differences() {
     float[] a = new float[dIn];
     float[] b = new float[dIn];
-    FloatPointer differences = new FloatPointer((long) rows / 2 * dIn);
-    for (int i = 0; i < rows / 2; i++) {
+    FloatPointer differences = new FloatPointer((long) rows * dIn);
+    for (int i = 0; i < rows; i++) {
       row(x, i, dIn).get(a);
-      row(x, rows / 2 + i, dIn).get(b);
+      row(x, (i + 1) % rows, dIn).get(b);
       addScaled(a, -1, b);
       row(differences, i, dIn).put(a);
     }
@@ -87,7 +89,14 @@ final class Planted implements AutoCloseable {
       density[j] = swapped;
     }
     double factor = l0 / Arrays.stream(density).sum();
-    return Arrays.stream(density).map(share -> Math.min(MAX_DENSITY, share * factor)).toArray();
+    for (int round = 0; round < 20; round++) { // what the cap takes, the others get
+      factor *= l0 / capped(density, factor).sum();
+    }
+    return capped(density, factor).toArray();
+  }
+
+  private static DoubleStream capped(double[] density, double factor) {
+    return Arrays.stream(density).map(share -> Math.min(MAX_DENSITY, share * factor));
   }
 
   private void drawDirections() {
@@ -141,6 +150,7 @@ final class Planted implements AutoCloseable {
 
   /** b_enc = -W_enc b_dec, and thresholds at the quantile that gives each feature its density. */
   private void setThresholds(double[] density) {
+    int rows = Math.min(this.rows, QUANTILE_ROWS);
     try (FloatPointer products = new FloatPointer((long) BLOCK * rows)) { // [features, rows]
       for (int first = 0; first < dSae; first += BLOCK) {
         int start = first;

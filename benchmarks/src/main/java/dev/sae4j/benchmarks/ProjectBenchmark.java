@@ -27,7 +27,7 @@ public class ProjectBenchmark extends Measured {
 
     @Setup
     public void take(Subject s) {
-      int rows = s.planted.rows / 2;
+      int rows = s.planted.rows;
       all = Floats.of(s.cuda, s.memory, s.planted.differences(), (long) rows * s.dIn);
       v = s.batches(all.at(), rows, n);
       codes = new SparseCodes();
@@ -45,7 +45,7 @@ public class ProjectBenchmark extends Measured {
     }
   }
 
-  /** What dense forms write: [n, d_sae]. */
+  /** What the dense form writes: [n, d_sae]. */
   @State(Scope.Benchmark)
   public static class Dense {
     Floats coefficients;
@@ -58,6 +58,23 @@ public class ProjectBenchmark extends Measured {
     @TearDown
     public void free() {
       coefficients.close();
+    }
+  }
+
+  /** What the bare product writes: [n, d_sae], or a piece of it. */
+  @State(Scope.Benchmark)
+  public static class Product {
+    FloatPointer scores;
+
+    @Setup
+    public void allocate(Subject s, Directions d) {
+      s.requireCpu();
+      scores = new FloatPointer((long) d.n * Roofs.piece(d.n, s.dSae));
+    }
+
+    @TearDown
+    public void free() {
+      scores.close();
     }
   }
 
@@ -80,10 +97,9 @@ public class ProjectBenchmark extends Measured {
   }
 
   @Benchmark
-  public FloatPointer sgemm(Subject s, Directions d, Dense out) {
-    s.requireCpu();
-    Roofs.sgemm(d.next(), d.n, s.weights().wDec(), s.dSae, s.dIn, out.coefficients.at());
-    return out.coefficients.at();
+  public FloatPointer sgemm(Subject s, Directions d, Product p) {
+    Roofs.sgemmInPieces(d.next(), d.n, s.weights().wDec(), s.dSae, s.dIn, p.scores);
+    return p.scores;
   }
 
   @Benchmark

@@ -20,11 +20,11 @@ import java.util.function.ToDoubleFunction;
  */
 public final class Ratios {
   /** One result of JMH. Parameters are null where the benchmark has none; rate and bytes NaN without their profilers. */
-  private record Measurement(
+  record Measurement(
       String group, String name, boolean isPeer, String shape, String n, Place on, double nanos, double errorShare, double rate,
       String unit, double bytes) {}
 
-  private record Place(String device, String memory, String screen) {
+  record Place(String device, String memory, String screen, String l0, String threads) {
     boolean isGpu() {
       return device != null && device.startsWith("cuda");
     }
@@ -33,7 +33,9 @@ public final class Ratios {
     String text() {
       return (isGpu() ? device : "")
           + (memory == null || memory.equals("host") && !isGpu() ? "" : " " + memory)
-          + (screen == null || screen.equals("default") ? "" : " " + screen);
+          + (screen == null || screen.equals("default") ? "" : " " + screen)
+          + (l0 == null || l0.equals("published") ? "" : " L0 " + l0)
+          + (threads == null || threads.equals("all") ? "" : " threads " + threads);
     }
   }
 
@@ -51,8 +53,7 @@ public final class Ratios {
   }
 
   static String table(JsonArray results) {
-    List<Measurement> run = new ArrayList<>();
-    results.forEach(result -> run.add(measurement(result.getAsJsonObject())));
+    List<Measurement> run = read(results);
     StringBuilder table = new StringBuilder();
     line(table, "benchmark", "shape", "n", "on", "time", "error", "rate", "ratio");
     for (Measurement m : run) {
@@ -61,6 +62,16 @@ public final class Ratios {
           ratio(m, run));
     }
     return table.toString();
+  }
+
+  static List<Measurement> read(Reader json) {
+    return read(JsonParser.parseReader(json).getAsJsonArray());
+  }
+
+  private static List<Measurement> read(JsonArray results) {
+    List<Measurement> run = new ArrayList<>();
+    results.forEach(result -> run.add(measurement(result.getAsJsonObject())));
+    return run;
   }
 
   private static void line(StringBuilder table, Object... cells) {
@@ -78,7 +89,8 @@ public final class Ratios {
         path[0].equals("peers") || path[path.length - 2].endsWith("Peer"),
         param(result, "shape"),
         param(result, "n"),
-        new Place(param(result, "device"), param(result, "memory"), param(result, "screen")),
+        new Place(
+            param(result, "device"), param(result, "memory"), param(result, "screen"), param(result, "l0"), param(result, "threads")),
         score * nanos(primary.get("scoreUnit").getAsString()),
         number(primary.get("scoreError")) / score,
         secondary(result, unit),
@@ -87,7 +99,7 @@ public final class Ratios {
   }
 
   /** The profiler counts one product a call; a pursuit makes one for each atom. */
-  private static String rate(Measurement m) {
+  static String rate(Measurement m) {
     boolean isUnknown = Double.isNaN(m.rate) || m.group.equals("Pursue") && !m.name.equals("project");
     return isUnknown ? "" : format("%.1f %s", m.rate, m.unit);
   }
@@ -118,7 +130,7 @@ public final class Ratios {
   }
 
   /** What this measurement is worth, beside what it can be compared with in the same run; "" if nothing was measured. */
-  private static String ratio(Measurement m, List<Measurement> run) {
+  static String ratio(Measurement m, List<Measurement> run) {
     if (m.isPeer) {
       return peerRatio(m, run);
     }
@@ -198,11 +210,11 @@ public final class Ratios {
         .orElse(Double.NaN);
   }
 
-  private static String time(double nanos) {
+  static String time(double nanos) {
     return nanos < 1e4 ? format("%.1f ns", nanos) : nanos < 1e6 ? format("%.1f us", nanos / 1e3) : format("%.2f ms", nanos / 1e6);
   }
 
-  private static String error(double share) {
+  static String error(double share) {
     return Double.isNaN(share) ? "" : format("± %.0f%%", 100 * share);
   }
 

@@ -13,8 +13,25 @@ import org.bytedeco.javacpp.FloatPointer;
 final class Roofs {
   // Floats: short enough that OpenBLAS keeps a dot on the calling thread, and that its second argument comes from cache.
   private static final int CHUNK = 8192;
+  private static final long MOST_SCORES = 1L << 28;
 
   private Roofs() {}
+
+  /**
+   * Features whose scores of n rows are held at a time: all m, unless they would take more than 1 GiB. So the roof of 8192 rows
+   * by 131072 features fits beside its weights; each piece is still far larger than any cache.
+   */
+  static int piece(int n, int m) {
+    return (int) Math.min(m, MOST_SCORES / n);
+  }
+
+  /** The product of {@link #sgemm} in pieces of features, each written over the last: c holds n {@link #piece} floats. */
+  static void sgemmInPieces(FloatPointer a, int n, FloatPointer b, int m, int d, FloatPointer c) {
+    int piece = piece(n, m);
+    for (int first = 0; first < m; first += piece) {
+      sgemm(a, n, Planted.row(b, first, d), Math.min(piece, m - first), d, c);
+    }
+  }
 
   /** c [n, m] = a [n, d] b [m, d]^T in one call, with all threads. */
   static void sgemm(FloatPointer a, int n, FloatPointer b, int m, int d, FloatPointer c) {

@@ -25,6 +25,14 @@ public class Subject {
   @Param("2304x16384")
   public String shape;
 
+  /** Mean active features a row, or "published": that of the published SAEs of this shape. */
+  @Param("published")
+  public String l0;
+
+  /** How many threads all sides have; a label that must be true, else the trial fails. "all": as many as the JVM sees cores. */
+  @Param("all")
+  public String threads;
+
   /** As {@link Device#of} takes it. */
   @Param("cpu")
   public String device;
@@ -48,10 +56,12 @@ public class Subject {
   @Setup
   public void open(BenchmarkParams params) {
     cuda = Machine.prepare(device);
+    requireThreads();
     isOnCpu = Device.of(device).isCpu();
     dIn = sizes(shape)[0];
     dSae = sizes(shape)[1];
-    planted = new Planted(dIn, dSae, usualL0(shape), rowsToDraw(params.getParam("n")), SEED);
+    double meanActive = l0.equals("published") ? publishedL0(shape) : Double.parseDouble(l0);
+    planted = new Planted(dIn, dSae, meanActive, rowsToDraw(params.getParam("n")), SEED);
     Device where = Device.of(device).withScreen(screen.equals("default") ? null : screen);
     sae = SparseAutoencoder.open(planted.weights, where);
     x = Floats.of(cuda, memory, planted.x, (long) planted.rows * dIn);
@@ -97,12 +107,22 @@ public class Subject {
     }
   }
 
+  private void requireThreads() {
+    if (!threads.equals("all") && Integer.parseInt(threads) != Machine.THREADS) {
+      throw new IllegalStateException("threads=" + threads + ", but this JVM sees " + Machine.THREADS + " cores: start it by taskset");
+    }
+  }
+
   /** Mean active features a row of the published SAEs of this shape. */
-  static int usualL0(String shape) {
+  static int publishedL0(String shape) {
     return switch (shape) {
       case "2304x16384" -> 84;
       case "2304x65536" -> 73;
-      default -> 50;
+      case "3584x131072" -> 105;
+      case "4608x131072" -> 90;
+      case "4096x131072" -> 192;
+      case "2304x1048576" -> 107;
+      default -> 50; // 768x24576, 4096x32768
     };
   }
 

@@ -2,11 +2,13 @@ package dev.sae4j.benchmarks;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sae4j.benchmarks.Gate.Guard;
 import dev.sae4j.benchmarks.Gate.Limit;
 import dev.sae4j.benchmarks.Gate.Operations;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.BeforeAll;
@@ -48,6 +50,48 @@ class GateTest {
       }
       assertTrue(operations.bytesAllocated() < 1);
     }
+  }
+
+  /** Every phase is there, takes time, and together they fit in the whole. */
+  @Test
+  void theFirstCallIsGuardedByPhase() {
+    Map<String, Double> ratios = Gate.firstCall(1);
+    double phases = 0;
+    for (String phase : FirstCall.PHASES) {
+      double ratio = ratios.get("... its phase: " + phase);
+      assertTrue(ratio > 0, phase);
+      phases += ratio;
+    }
+    assertEquals(1 + FirstCall.PHASES.size(), ratios.size());
+    assertTrue(phases <= ratios.get("first call of a new JVM, over a JVM that does nothing"), ratios.toString());
+  }
+
+  @Test
+  void aPhaseThatIsMissingIsAnError() {
+    assertThrows(IllegalStateException.class, () -> FirstCall.seconds("JVM start 40.00 ms\nopen 1.00 ms\n"));
+  }
+
+  /** Twice the time closes a phase that matters; a few milliseconds more of one that takes next to none do not. */
+  @Test
+  void aPhaseMayWobbleByHalfOrAQuarterOfAnEmptyJvm() {
+    Limit wide = Gate.limit("... its phase: classes and libraries", 2);
+    assertFalse(Gate.isClosed(2.9, wide, false));
+    assertTrue(Gate.isClosed(3.1, wide, false));
+    assertTrue(Gate.isClosed(3.1, wide, true));
+    Limit narrow = Gate.limit("... its phase: first encode", 0.01);
+    assertFalse(Gate.isClosed(0.25, narrow, false));
+    assertTrue(Gate.isClosed(0.27, narrow, true));
+    assertEquals(0.2, Gate.limit("encode, 1 row, over reading W_enc", 1).margin());
+  }
+
+  /** One disturbed phase alone leads to a second look, and the better of both counts for each. */
+  @Test
+  void aSecondLookClearsWhatWasDisturbed() {
+    Map<String, Limit> limits = Map.of("a", new Limit(1, 0.2), "b", new Limit(1, 0.2));
+    List<Map<String, Double>> looks = new ArrayList<>(List.of(Map.of("a", 5.0, "b", 1.0), Map.of("a", 1.1, "b", 7.0)));
+    assertEquals(Map.of("a", 1.1, "b", 1.0), Gate.measured(() -> looks.remove(0), limits, false));
+    looks.addAll(List.of(Map.of("a", 1.1, "b", 1.1)));
+    assertEquals(Map.of("a", 1.1, "b", 1.1), Gate.measured(() -> looks.remove(0), limits, false));
   }
 
   @Test

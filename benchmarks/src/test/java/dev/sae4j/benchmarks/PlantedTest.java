@@ -26,6 +26,18 @@ class PlantedTest {
     }
   }
 
+  /** Where the commonest features reach the densest that a feature may be, the others make up for it. */
+  @Test
+  void manyActiveFeaturesAreAsManyAsWanted() {
+    int rows = 512;
+    try (Planted planted = new Planted(256, 2048, 256, rows, 1);
+        SparseAutoencoder sae = SparseAutoencoder.open(planted.weights, Device.cpu());
+        SparseCodes codes = new SparseCodes()) {
+      sae.encode(planted.x, rows, codes);
+      assertEquals(256, (double) codes.nnz() / rows, 3);
+    }
+  }
+
   @Test
   void codesExplainMostOfTheActivations() {
     int rows = 512;

@@ -21,6 +21,13 @@ class RoofsTest {
     }
   }
 
+  /** 8192 rows by 131072 features fit, and what fits whole stays whole. */
+  @Test
+  void scoresTakeAGibibyteAtMost() {
+    assertEquals(65536, Roofs.piece(4096, 65536));
+    assertEquals(32768, Roofs.piece(8192, 131072));
+  }
+
   /** Against the definition: half of the distance between neighbours is exceeded by no float, and ties go to the even one. */
   @Test
   void bf16IsTheNearest() {

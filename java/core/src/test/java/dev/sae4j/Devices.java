@@ -61,6 +61,9 @@ final class Devices {
     if (cpu.detail().contains(" avx2")) {
       devices.add(cpu.withThreads(2).withScreen("sgemm").withKernel("avx2"));
     }
+    if (cpu.screens().stream().anyMatch(screen -> screen.name().equals("int8") && screen.reason() == null)) {
+      devices.add(cpu.withThreads(3).withScreen("int8"));
+    }
     return devices;
   }
 
