@@ -108,7 +108,7 @@ SAE_API void sae_free(float* array);
  * A model on the CPU. The arrays are borrowed: they must stay in place, unchanged, until sae_close.
  * threads: how many threads this model's calls use, the caller included; at least 1.
  * screen:  "canonical", "sgemm" or "int8" to force one, NULL to choose. No choice changes a bit of any result.
- *          int8 keeps a copy of w_enc, and after the first projection of w_dec, in a quarter of its bytes; forcing another avoids it.
+ *          int8 keeps a copy of w_enc, and from the first top-k projection of w_dec, in a quarter of its bytes; forcing another avoids it.
  *          It serves up to 65,536 dimensions. Batches on which it would name too many are screened plainly, forced or not.
  * kernel:  "avx512", "avx2" or "portable" to force one form of Dot, NULL for the best. The same holds.
  */
@@ -155,6 +155,9 @@ SAE_API const char* sae_describe(const sae_model* model);
 
 /* The name of the screen that encode uses for n rows. */
 SAE_API const char* sae_screen_for(const sae_model* model, int64_t n);
+
+/* Bytes of host memory that the screen's copies of the weights take now. */
+SAE_API int64_t sae_screen_bytes(const sae_model* model);
 
 SAE_API sae_status sae_codes_create(sae_codes** codes);
 SAE_API void sae_codes_destroy(sae_codes* codes);

@@ -233,6 +233,8 @@ void sae_close(sae_model* model) { delete model; }
 
 const char* sae_describe(const sae_model* model) { return model == nullptr ? "" : model->description.c_str(); }
 
+int64_t sae_screen_bytes(const sae_model* model) { return model == nullptr ? 0 : model->screen_bytes(); }
+
 const char* sae_screen_for(const sae_model* model, int64_t n) { return model == nullptr ? "" : model->screen_for(n); }
 
 sae_status sae_codes_create(sae_codes** codes) {

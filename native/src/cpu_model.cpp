@@ -34,6 +34,8 @@ constexpr int64_t kSlab = 256;
 constexpr int64_t kDecodeRows = 64;
 // Floats of normalised rows that are held at a time: what bounds the memory.
 constexpr int64_t kNormalizedFloats = int64_t{1} << 22;
+// Elements of quantised rows, two bytes each, likewise.
+constexpr int64_t kDigits = int64_t{1} << 23;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -41,7 +43,10 @@ int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t even_part(int64_t n, int64_t most) { return n == 0 ? 1 : divide_up(n, divide_up(n, most)); }
 
 // Rows of a batch: with a screen a tile's, without one as many as the second-level cache holds.
-int64_t most_rows(Screen screen) { return screen == Screen::kCanonical ? kCanonicalRows : kTileRows; }
+int64_t most_rows(Screen screen, int64_t d) {
+  if (screen == Screen::kCanonical) return kCanonicalRows;
+  return screen == Screen::kInt8 ? std::clamp<int64_t>(kDigits / d, 1, kTileRows) : kTileRows;
+}
 
 // Writes block + the place of each set bit; returns how many.
 int unpack(uint64_t mask, int64_t block, int32_t* rows) {
@@ -163,6 +168,7 @@ CpuModel::CpuModel(const Weights& weights, int threads, const char* screen, cons
   decoder_.d = weights.d_out;
   measure(encoder_, "w_enc");
   measure(decoder_, "w_dec");
+  if (choose_screen(1, encoder_) == Screen::kInt8) quantise(encoder_);
   if (weights.w_skip != nullptr) require_finite_skip();
   decoder_norm_.reserve(weights.d_sae);
   pool_.run(divide_up(weights.d_sae, 256), [&](int64_t part) {
@@ -207,6 +213,7 @@ void CpuModel::quantise(Dictionary& dictionary) const {
         dictionary.int8->add(j, dictionary.norm[j]);
       }
     });
+    screen_bytes_ += dictionary.int8->bytes();
   });
 }
 
@@ -300,7 +307,7 @@ void CpuModel::encode(const float* x, int64_t n, sae_codes& codes) const {
   const Screen screen = choose_screen(n, encoder_);
   if (screen == Screen::kInt8) quantise(encoder_);
   const bool normalizes = weights.normalization != SAE_NORMALIZE_NONE, selects = weights.selection != SAE_SELECT_GATE;
-  int64_t most = most_rows(screen);
+  int64_t most = most_rows(screen, weights.d_in);
   if (normalizes) most = std::clamp<int64_t>(kNormalizedFloats / weights.d_in, 1, most);
   if (selects) most = std::clamp<int64_t>(TopK::kMostEntries / weights.k, 1, most);
   if (normalizes) codes.append_normalization(nullptr, nullptr, 0);  // none of no rows is still some
@@ -505,7 +512,7 @@ void CpuModel::project_dense(const float* v, int64_t n, sae_readout readout, boo
   const int64_t d_sae = weights.d_sae;
   Screen screen = choose_screen(n, dictionary);
   if (screen == Screen::kInt8) screen = n > kCanonicalRows ? Screen::kSgemm : Screen::kCanonical;  // all are wanted: none to screen
-  const int64_t part = even_part(n, most_rows(screen));
+  const int64_t part = even_part(n, most_rows(screen, dictionary.d));
   for (int64_t first_row = 0; first_row < n; first_row += part) {
     const int64_t rows = std::min(part, n - first_row);
     const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, SAE_NORMALIZE_NONE, "v", screen, *lease);
@@ -539,7 +546,7 @@ void CpuModel::project_top(const float* v, int64_t n, sae_readout readout, bool 
   k = std::min(k, weights.d_sae);
   const Screen screen = choose_screen(n, dictionary);
   if (screen == Screen::kInt8) quantise(dictionary);
-  const int64_t part = even_part(n, std::clamp<int64_t>(TopK::kMostEntries / k, 1, most_rows(screen)));
+  const int64_t part = even_part(n, std::clamp<int64_t>(TopK::kMostEntries / k, 1, most_rows(screen, dictionary.d)));
   for (int64_t first_row = 0; first_row < n; first_row += part) {
     const int64_t rows = std::min(part, n - first_row);
     const Batch batch = prepare(v + first_row * dictionary.d, first_row, rows, dictionary, SAE_NORMALIZE_NONE, "v", screen, *lease);

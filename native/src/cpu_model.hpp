@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -28,6 +29,7 @@ class CpuModel final : public sae_model {
                    sae_codes& codes) const override;
   void pursue(const float* v, int64_t n, const Pursuit& how, sae_codes& codes) const override;
   const char* screen_for(int64_t n) const override { return screen_name(choose_screen(n, encoder_)); }
+  int64_t screen_bytes() const override { return screen_bytes_; }
 
  private:
   // Feature rows [d_sae, d] that vectors are multiplied with, and what the screen's bound needs of them.
@@ -84,8 +86,9 @@ class CpuModel final : public sae_model {
   const Kernels& kernels_;
   std::optional<Screen> forced_;
   mutable ThreadPool pool_;
-  mutable Dictionary encoder_;  // mutable: quantised at the first use
+  mutable Dictionary encoder_;  // mutable: quantised at the first use, the encoder at open
   mutable Dictionary decoder_;
+  mutable std::atomic<int64_t> screen_bytes_{0};
   Buffer<float> decoder_norm_;  // [d_sae] ||d_j|| = sqrt(Dot(d_j, d_j)), canonical
   mutable std::mutex scratch_mutex_;
   mutable std::unique_ptr<Scratch> spare_scratch_;  // kept between calls, so that small calls do not allocate

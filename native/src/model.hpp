@@ -36,6 +36,7 @@ struct sae_model {
   // One line in every backend: sae::pursue (pursuit.hpp) with the threads for its solver.
   virtual void pursue(const float* v, int64_t n, const sae::Pursuit& how, sae_codes& codes) const = 0;
   virtual const char* screen_for(int64_t n) const = 0;
+  virtual int64_t screen_bytes() const { return 0; }
 
   const sae::Weights weights;
   std::string description;

@@ -14,7 +14,7 @@ using namespace test;
 
 namespace {
 
-bool serves() { return *sae::screen_reason(sae::Screen::kInt8) == 0; }
+bool serves() { return has_screen("int8"); }
 
 // Whether the codes of the int8 screen are those of no screen; adds the pairs of rows and features to the count.
 void check_same(Sae& sae, const float* x, int64_t n, const std::string& what, int64_t* pairs) {

@@ -31,7 +31,7 @@ void in_a_process_of_its_own(void (*body)()) {
 
 template <typename Operation>
 void check_scratch(const Operation& operation, double least_results, sae_selection selection = SAE_SELECT_GATE, int64_t k = 0,
-                   sae_normalization normalization = SAE_NORMALIZE_NONE) {
+                   sae_normalization normalization = SAE_NORMALIZE_NONE, const char* screen = "sgemm") {
   const int threads = 2;
   const int64_t d = 64, d_sae = 8192, n = 12000;
   float* weights = sae_alloc(d * d_sae * 2 + d + 3 * d_sae);
@@ -46,7 +46,7 @@ void check_scratch(const Operation& operation, double least_results, sae_selecti
   sae_codes* codes = nullptr;
   const sae_weights sae = {d, d, d_sae, weights, weights + d * d_sae, b_dec, nullptr, threshold, scale, offset,
                            selection, k, normalization};
-  CHECK(sae_cpu_open(&sae, threads, "sgemm", nullptr, &model) == SAE_OK, "%s", sae_last_error());
+  CHECK(sae_cpu_open(&sae, threads, screen, nullptr, &model) == SAE_OK, "%s", sae_last_error());
   sae_codes_create(&codes);
   // What OpenBLAS keeps for itself is not ours: let it allocate first.
   CHECK(operation(model, x, 64, codes) == SAE_OK, "%s", sae_last_error());
@@ -67,11 +67,14 @@ void check_scratch(const Operation& operation, double least_results, sae_selecti
 
 TEST(encode_takes_little_scratch_for_any_n_and_density) {
   in_a_process_of_its_own([] { check_scratch(sae_encode, 300); });
+  // The screen that serves by default.
+  in_a_process_of_its_own([] { check_scratch(sae_encode, 300, SAE_SELECT_GATE, 0, SAE_NORMALIZE_NONE, nullptr); });
 }
 
 TEST(top_k_takes_little_scratch_for_any_n_and_k) {
   in_a_process_of_its_own([] { check_scratch(sae_encode, 10, SAE_SELECT_TOP_ABS, 200, SAE_NORMALIZE_LAYER); });
   in_a_process_of_its_own([] { check_scratch(sae_encode, 50, SAE_SELECT_TOP_SIGNED, 1024, SAE_NORMALIZE_CONSTANT); });
+  in_a_process_of_its_own([] { check_scratch(sae_encode, 10, SAE_SELECT_TOP, 200, SAE_NORMALIZE_LAYER, nullptr); });
 }
 
 TEST(project_takes_little_scratch_for_any_n) {

@@ -47,6 +47,14 @@ struct Sae {
   bool has_skip = false;
 };
 
+// A screen of the CPU that may lack instructions here.
+inline bool has_screen(const std::string& name) {
+  for (int32_t i = 0; i < sae_cpu_screen_count(); ++i) {
+    if (name == sae_cpu_screen_name(i)) return *sae_cpu_screen_reason(i) == 0;
+  }
+  return false;
+}
+
 inline std::string same_codes(const sae_codes* a, const sae_codes* b) {
   if (a->rows() != b->rows() || a->features() != b->features()) return "shapes differ";
   if (a->nnz() != b->nnz()) return "nnz " + std::to_string(a->nnz()) + " and " + std::to_string(b->nnz());

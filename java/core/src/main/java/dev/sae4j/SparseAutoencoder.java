@@ -169,6 +169,19 @@ public final class SparseAutoencoder implements AutoCloseable {
     }
   }
 
+  /**
+   * Bytes of native memory, beside the weights, that the screen's copies take now: in 8 bits, of W_enc from the beginning, of W_dec from the
+   * first top-k projection on it. {@link Device#withScreen} with another screen than int8 avoids them.
+   */
+  public long screenBytes() {
+    long use = begin();
+    try {
+      return Sae4j.sae_screen_bytes(model);
+    } finally {
+      end(use);
+    }
+  }
+
   // ---- encode: p = <x, w_j>, x normalised where the SAE does so; active iff p > threshold_j and v = fma(scale_j, p, offset_j) is
   // selected: v > 0, or the k best; value v
 

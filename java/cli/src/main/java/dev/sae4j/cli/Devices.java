@@ -53,7 +53,7 @@ final class Devices implements Callable<Integer> {
       boolean isAvailable = entry.available();
       devices.add(List.of(entry.name(), isAvailable ? "yes" : "no", isAvailable ? entry.detail() : entry.reason()));
       for (Screen screen : entry.screens()) {
-        String use = screen.byDefault() ? "yes, by default for batches" : "yes";
+        String use = screen.byDefault() ? "yes, by default" : "yes";
         screens.add(List.of(entry.name(), screen.name(), screen.reason() == null ? use : "no: " + screen.reason()));
       }
     }

@@ -28,6 +28,7 @@ final class Info implements Callable<Integer> {
    * @param dead features that can't fire, or add nothing when they do
    * @param threshold on the pre-activation; null for ReLU
    * @param bytes of memory
+   * @param screenBytes of memory beside these, while the SAE is open
    */
   record Result(
       String format,
@@ -45,6 +46,7 @@ final class Info implements Callable<Integer> {
       long dead,
       Spread threshold,
       long bytes,
+      long screenBytes,
       String source,
       Double publishedL0,
       Check check,
@@ -87,8 +89,9 @@ final class Info implements Callable<Integer> {
   @Override
   public Integer call() throws IOException {
     Result result;
-    try (SaeWeights weights = model.read()) {
-      result = run(weights, activations == null ? null : check(weights));
+    try (SaeWeights weights = model.read();
+        SparseAutoencoder sae = model.open(weights)) {
+      result = run(weights, sae.screenBytes(), activations == null ? null : check(sae));
     }
     PrintWriter out = spec.commandLine().getOut();
     if (model.json) {
@@ -99,10 +102,9 @@ final class Info implements Callable<Integer> {
     return 0;
   }
 
-  private SelfCheck check(SaeWeights weights) throws IOException {
-    int d = Math.toIntExact(weights.dIn());
-    try (SparseAutoencoder sae = model.open(weights);
-        ActivationReader rows = model.rows(activations, d)) {
+  private SelfCheck check(SparseAutoencoder sae) throws IOException {
+    int d = Math.toIntExact(sae.dIn());
+    try (ActivationReader rows = model.rows(activations, d)) {
       FloatBuffer x = FloatBuffer.allocate(Math.toIntExact(Math.min(CHECKED, rows.rows()) * d));
       rows.read(x);
       return SelfCheck.of(sae, x.array());
@@ -110,7 +112,7 @@ final class Info implements Callable<Integer> {
   }
 
   /** @param check null without activations */
-  static Result run(SaeWeights weights, SelfCheck check) {
+  static Result run(SaeWeights weights, long screenBytes, SelfCheck check) {
     int n = Math.toIntExact(weights.dSae());
     float[] norms = new float[n];
     float[] cosines = new float[n];
@@ -133,6 +135,7 @@ final class Info implements Callable<Integer> {
         dead,
         Spread.of(thresholds),
         weights.bytes(),
+        screenBytes,
         info.source(),
         info.publishedL0(),
         check == null ? null : new Check(check.n(), check.l0(), check.explainedVariance(), check.normRatio()),
@@ -160,13 +163,17 @@ final class Info implements Callable<Integer> {
     return array.get(index);
   }
 
+  private static String screen(long bytes) {
+    return bytes == 0 ? "" : ", and " + Tables.count(bytes) + " of the screen's copy";
+  }
+
   private static void print(Result result, PrintWriter out) {
     Tables.facts(
         out,
         "format", result.format(),
         "architecture", result.architecture(),
         "shape", "d_in %d, d_out %d, d_sae %d".formatted(result.dIn(), result.dOut(), result.dSae()),
-        "dtype", result.dtype() + " on disk, " + Tables.count(result.bytes()) + " bytes as float32 in memory",
+        "dtype", result.dtype() + " on disk, " + Tables.count(result.bytes()) + " bytes as float32 in memory" + screen(result.screenBytes()),
         "file", result.source(),
         "selection", result.k() == null ? "by threshold" : "the " + result.k() + " largest",
         "model", result.modelName(),
