@@ -90,8 +90,8 @@ SAE_API const char* sae_version(void);
 /* This thread's last failure; "" before the first. Valid until the thread's next failure. */
 SAE_API const char* sae_last_error(void);
 
-/* One line on the CPU backend: the dot-product kernels this machine can run (best first), OpenBLAS's version, core and thread
- * count (its host's business). Valid until the thread's next call. */
+/* One line on the CPU backend: the kernels this machine can run (best first), those of the int8 screen, OpenBLAS's version,
+ * core and thread count (its host's business). Valid until the thread's next call. */
 SAE_API const char* sae_cpu_describe(void);
 
 /* The screens of the CPU backend. A screen is probed before its first use; the reason says why one was dropped, "" if it serves. */

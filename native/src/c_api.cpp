@@ -16,6 +16,7 @@
 #include "kernels.hpp"
 #include "memory.hpp"
 #include "model.hpp"
+#include "int8.hpp"
 #include "screen.hpp"
 
 namespace sae {
@@ -140,6 +141,7 @@ const char* sae_cpu_describe(void) {
   for (const sae::Kernels* const* k = sae::kAllKernels; *k != nullptr; ++k) {
     if ((*k)->supported()) text += std::string(" ") + (*k)->name;
   }
+  text += std::string(", int8 ") + sae::int8_kernels(sae::choose_kernels(nullptr)).name;
   const int threads = openblas_get_num_threads();
   text += ", " + openblas_version() + " with " + std::to_string(threads) + (threads == 1 ? " thread" : " threads");
   return text.c_str();
@@ -165,7 +167,8 @@ void sae_free(float* array) { sae::free_floats(array); }
 
 const char* sae_cpu_default_screen(void) {
   const auto serves = [](sae::Screen screen) { return *sae::screen_reason(screen) == 0; };
-  return sae::screen_name(serves(sae::Screen::kInt8)    ? sae::Screen::kInt8
+  const bool of_batches = sae::int8_kernels(sae::choose_kernels(nullptr)).scores != nullptr;
+  return sae::screen_name(of_batches && serves(sae::Screen::kInt8) ? sae::Screen::kInt8
                           : serves(sae::Screen::kSgemm) ? sae::Screen::kSgemm
                                                         : sae::Screen::kCanonical);
 }

@@ -39,6 +39,12 @@ constexpr int64_t kDigits = int64_t{1} << 23;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Where part p of `parts` begins among n features: at a multiple of what the int8 kernel takes at a time.
+int64_t begin_of(int64_t p, int64_t parts, int64_t n) {
+  constexpr int64_t kTogether = 6;
+  return std::min(n, divide_up(n, kTogether) * p / parts * kTogether);
+}
+
 // n rows in equal parts of at most `most`.
 int64_t even_part(int64_t n, int64_t most) { return n == 0 ? 1 : divide_up(n, divide_up(n, most)); }
 
@@ -206,7 +212,7 @@ void CpuModel::measure(Dictionary& dictionary, const char* name) {
 // The copy in 8 bits, made by the first who needs it.
 void CpuModel::quantise(Dictionary& dictionary) const {
   std::call_once(dictionary.quantised, [&] {
-    dictionary.int8.emplace(dictionary.rows, weights.d_sae, dictionary.d, dictionary.centre);
+    dictionary.int8.emplace(int8_kernels(kernels_), dictionary.rows, weights.d_sae, dictionary.d, dictionary.centre);
     const int64_t parts = chunks(weights.d_sae * dictionary.d, weights.d_sae);
     pool_.run(parts, [&](int64_t part) {
       for (int64_t j = part * weights.d_sae / parts; j < (part + 1) * weights.d_sae / parts; ++j) {
@@ -292,7 +298,9 @@ CpuModel::Batch CpuModel::prepare(const float* x, int64_t first_row, int64_t row
 
 Screen CpuModel::choose_screen(int64_t n, const Dictionary& dictionary) const {
   if (forced_) return *forced_;
-  if (dictionary.d <= kMostInt8Elements && *screen_reason(Screen::kInt8) == 0) return Screen::kInt8;
+  const Int8Kernels& int8 = int8_kernels(kernels_);
+  const bool pays = int8.supported() && (int8.scores != nullptr || n <= kFewRows);
+  if (pays && dictionary.d <= kMostInt8Elements && *screen_reason(Screen::kInt8) == 0) return Screen::kInt8;
   return plain_screen(n);
 }
 
@@ -381,8 +389,7 @@ void CpuModel::gate_tile(const Batch& batch, Screen screen, int64_t first_featur
   const int64_t parts = chunks(features * batch.rows * batch.d, features);
   scratch.lists.resize(parts);
   pool_.run(parts, [&](int64_t part) {
-    const int64_t begin = part * features / parts;
-    const int64_t end = (part + 1) * features / parts;
+    const int64_t begin = begin_of(part, parts, features), end = begin_of(part + 1, parts, features);
     Hit* hits = scratch.hits.data() + begin * batch.rows;
     if (screen == Screen::kInt8) {
       batch.int8->scores(first_feature + begin, end - begin, scratch.scores.data() + begin * batch.rows);
@@ -618,7 +625,7 @@ void CpuModel::score_tile(const Batch& batch, const Dictionary& dictionary, Scre
   } else {
     const int64_t parts = chunks(tile.features * batch.rows * batch.d, tile.features);
     pool_.run(parts, [&](int64_t part) {
-      const int64_t begin = part * tile.features / parts, end = (part + 1) * tile.features / parts;
+      const int64_t begin = begin_of(part, parts, tile.features), end = begin_of(part + 1, parts, tile.features);
       batch.int8->scores(tile.first_feature + begin, end - begin, tile.scores + begin * batch.rows);
     });
   }

@@ -13,7 +13,6 @@ namespace sae {
 namespace {
 
 constexpr float kMostDigits = 32639;  // 127 * 256 + 127
-constexpr int64_t kFewRows = 4;       // their products are bound by the reading of the features, so both digits cost what one does
 constexpr int64_t kSampledRows = 64;
 // A dimension is massive if its energy is so many times the median dimension's.
 constexpr float kMassive = 36;
@@ -51,13 +50,13 @@ double product(const float* a, const float* b, int64_t d) {
 
 }  // namespace
 
-const Int8Kernels* int8_kernels() {
-  static const Int8Kernels* const best = kVnniKernels.supported() ? &kVnniKernels : nullptr;
-  return best;
+const Int8Kernels& int8_kernels(const Kernels& beside) {
+  if (&beside == &kAvx512Kernels && kVnniKernels.supported()) return kVnniKernels;
+  return &beside != &kPortableKernels && kAvx2Int8Kernels.supported() ? kAvx2Int8Kernels : kPortableInt8Kernels;
 }
 
-Int8Features::Int8Features(const float* rows, int64_t count, int64_t d, const float* centre)
-    : rows_(rows), count_(count), d_(d), length_(multiple_of(64, d)), centre_(centre) {
+Int8Features::Int8Features(const Int8Kernels& kernels, const float* rows, int64_t count, int64_t d, const float* centre)
+    : kernels_(kernels), rows_(rows), count_(count), d_(d), length_(multiple_of(64, d)), centre_(centre) {
   if (centre != nullptr) centre_norm_ = norm(centre, d);
   digits_.reserve(count * length_);
   step_.reserve(count);
@@ -71,23 +70,23 @@ void Int8Features::add(int64_t j, double norm) {
   uint8_t* digits = digits_.data() + j * length_;
   std::vector<uint8_t> low(d_);
   const float unit = unit_of(largest_of(w, d_));
-  const Digits split = int8_kernels()->split(w, d_, unit, digits, low.data());
+  const Digits split = kernels_.split(w, d_, unit, digits, low.data());
   const std::vector<uint8_t> ones(length_, 1);
   for (int64_t i = 0; i < d_; ++i) digits[i] ^= 0x80;  // signed
   step_[j] = 256 * unit;
-  offset_[j] = 128 * int8_kernels()->dot(ones.data(), reinterpret_cast<const int8_t*>(digits), length_);
+  offset_[j] = 128 * kernels_.dot(ones.data(), reinterpret_cast<const int8_t*>(digits), length_);
   along_[j] = centre_ == nullptr ? 0 : static_cast<float>(product(centre_, w, d_));
   bounds_[j] = feature_bound(norm, split.loss);
 }
 
 void Int8Rows::start(const Int8Features& features, const float* x, int64_t rows) {
-  kernels_ = int8_kernels();
+  kernels_ = &features.kernels_;
   features_ = &features;
   x_ = x;
   rows_ = rows;
   d_ = features.d_;
   length_ = features.length_;
-  few_ = rows <= kFewRows;
+  few_ = rows <= kFewRows || kernels_->scores == nullptr;
   high_.reserve((few_ ? rows : multiple_of(kPanelRows, rows)) * length_);
   low_.reserve(rows * length_);
   for (Buffer<float>* each : {&unit_, &step_, &along_, &of_norm_, &of_loss_, &refined_of_norm_, &refined_of_loss_}) each->reserve(rows);

@@ -13,9 +13,12 @@
 
 namespace sae {
 
+struct Kernels;
+
 constexpr int64_t kMostInt8Elements = 1 << 16;  // 255 * 127 * d must not overflow int32
 constexpr int kPanelRows = 64;                  // rows whose digits lie interleaved: what the kernel's registers hold
 constexpr int kMostApart = 8;                   // dimensions apart
+constexpr int64_t kFewRows = 4;                 // bound by the reading of the features: two digits cost what one does
 
 // Bytes on a cache line, zeroed when allocated. Growing loses what was there.
 class Bytes {
@@ -69,7 +72,8 @@ struct Int8Kernels {
   // sum_i x[i] w[i].
   int32_t (*dot)(const uint8_t* x, const int8_t* w, int64_t length);
 
-  // scores[f * stride + r], for each row of the panel and count features.
+  // scores[f * stride + r], for each row of the panel and count features. Null where that would be no faster than SGEMM: such a set
+  // serves few rows, by dot.
   void (*scores)(const Int8Panel& panel, const Int8Feature* features, int count, int64_t length, float* scores, int64_t stride);
 
   // y [d] in digits of this unit: high[i] = 128 + h, low[i] = 128 + l. |y| <= 32639.5 unit, or unit is 0 and so are all digits.
@@ -77,15 +81,17 @@ struct Int8Kernels {
 };
 
 extern const Int8Kernels kVnniKernels;
+extern const Int8Kernels kAvx2Int8Kernels;
+extern const Int8Kernels kPortableInt8Kernels;  // what they mean; never chosen where SGEMM could serve
 
-// The best one that this CPU runs; null if there is none.
-const Int8Kernels* int8_kernels();
+// The best set beside these kernels (kernels.hpp): none is of a later instruction set.
+const Int8Kernels& int8_kernels(const Kernels& beside);
 
 // The features of a dictionary.
 class Int8Features {
  public:
   // rows: [count, d], centre: [d] or null; both are borrowed.
-  Int8Features(const float* rows, int64_t count, int64_t d, const float* centre);
+  Int8Features(const Int8Kernels& kernels, const float* rows, int64_t count, int64_t d, const float* centre);
 
   // Quantises feature j. Features may be added on different threads.
   void add(int64_t j, double norm);
@@ -95,6 +101,7 @@ class Int8Features {
 
  private:
   friend class Int8Rows;
+  const Int8Kernels& kernels_;
   const float* const rows_;
   const int64_t count_, d_, length_;
   const float* const centre_;

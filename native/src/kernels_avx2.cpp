@@ -1,6 +1,9 @@
 // The kernels in AVX2 with FMA. Compiled with its instructions: nothing but kernels may live here.
 #include <immintrin.h>
 
+#include <cmath>
+
+#include "int8.hpp"
 #include "kernels.hpp"
 
 namespace sae {
@@ -135,7 +138,65 @@ void gather(const float* rows, int64_t stride, const int32_t* indices, const flo
   }
 }
 
+// Sixteen pairs of bytes at a time, widened: an instruction that multiplies bytes would saturate.
+int32_t int8_dot(const uint8_t* x, const int8_t* w, int64_t length) {
+  __m256i sum[4] = {};
+  for (int64_t i = 0; i < length; i += 64) {
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; ++k) {
+      const __m256i xs = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i + 16 * k)));
+      const __m256i ws = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w + i + 16 * k)));
+      sum[k] = _mm256_add_epi32(sum[k], _mm256_madd_epi16(xs, ws));
+    }
+  }
+  const __m256i all = _mm256_add_epi32(_mm256_add_epi32(sum[0], sum[1]), _mm256_add_epi32(sum[2], sum[3]));
+  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1));
+  return _mm_cvtsi128_si32(s);
+}
+
+Digits split(const float* y, int64_t d, float unit, uint8_t* high, uint8_t* low) {
+  const __m256 inverse = _mm256_set1_ps(unit > 0 ? 1 / unit : 0);
+  const __m256d units = _mm256_set1_pd(unit);
+  const __m256i most = _mm256_set1_epi32(32639), half = _mm256_set1_epi32(128);
+  __m256d norm = _mm256_setzero_pd(), loss = norm, full_norm = norm, full_loss = norm;
+  const auto add = [&](__m128 y4, __m128i first, __m128i both) {
+    const __m256d exact = _mm256_cvtps_pd(y4);
+    const __m256d q = _mm256_mul_pd(_mm256_cvtepi32_pd(first), units), full = _mm256_mul_pd(_mm256_cvtepi32_pd(both), units);
+    const __m256d rest = _mm256_sub_pd(exact, q), full_rest = _mm256_sub_pd(exact, full);
+    norm = _mm256_fmadd_pd(q, q, norm);
+    loss = _mm256_fmadd_pd(rest, rest, loss);
+    full_norm = _mm256_fmadd_pd(full, full, full_norm);
+    full_loss = _mm256_fmadd_pd(full_rest, full_rest, full_loss);
+  };
+  for (int64_t i = 0; i < d; i += 8) {
+    const __m256 values = _mm256_maskload_ps(y + i, first_lanes(d - i));
+    const __m256i rounded = _mm256_cvtps_epi32(_mm256_mul_ps(values, inverse));
+    const __m256i both = _mm256_max_epi32(_mm256_min_epi32(rounded, most), _mm256_sub_epi32(_mm256_setzero_si256(), most));
+    const __m256i h = _mm256_srai_epi32(_mm256_add_epi32(both, half), 8);
+    const __m256i first = _mm256_slli_epi32(h, 8);
+    alignas(32) int32_t highs[8], lows[8];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(highs), _mm256_add_epi32(h, half));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(lows), _mm256_add_epi32(_mm256_sub_epi32(both, first), half));
+    for (int64_t k = 0; k < 8 && i + k < d; ++k) {
+      high[i + k] = static_cast<uint8_t>(highs[k]);
+      low[i + k] = static_cast<uint8_t>(lows[k]);
+    }
+    add(_mm256_castps256_ps128(values), _mm256_castsi256_si128(first), _mm256_castsi256_si128(both));
+    add(_mm256_extractf128_ps(values, 1), _mm256_extracti128_si256(first, 1), _mm256_extracti128_si256(both, 1));
+  }
+  const auto root = [](__m256d sums) {
+    double s[4];
+    _mm256_storeu_pd(s, sums);
+    return std::sqrt((s[0] + s[1]) + (s[2] + s[3]));
+  };
+  return {root(norm), root(loss), root(full_norm), root(full_loss)};
+}
+
 }  // namespace
+
+const Int8Kernels kAvx2Int8Kernels = {"avx2", supported, int8_dot, nullptr, split};
 
 const Kernels kAvx2Kernels = {"avx2", supported, dot, dots, above, beyond, gather};
 

@@ -28,8 +28,6 @@ float halve(__m512 s[8]) {
   return _mm_cvtss_f32(s1) + 0.0f;
 }
 
-constexpr int64_t kAheadFloats = 2304;
-
 // kRows dots with one w, their sums in registers: 8 for each row.
 template <int kRows>
 inline void dot_rows(const float* const x[kRows], const float* w, int64_t d, float* out) {
@@ -66,17 +64,9 @@ float dot(const float* x, const float* w, int64_t d) {
   return result;
 }
 
-// The rows lie anywhere, so the hardware prefetcher finds each one only after its first lines were waited for: these are asked for
-// while the rows before are computed.
-inline void prefetch(const float* row, int64_t d) {
-  const int64_t most = d < kAheadFloats ? d : kAheadFloats;
-  for (int64_t i = 0; i < most; i += 16) _mm_prefetch(reinterpret_cast<const char*>(row + i), _MM_HINT_T0);
-}
-
 void dots(const float* x, const int32_t* rows, int count, const float* w, int64_t d, float* out) {
   int k = 0;
   for (; k + 3 <= count; k += 3) {
-    for (int next = k + 3; next < count && next < k + 6; ++next) prefetch(x + rows[next] * d, d);
     const float* three[3] = {x + rows[k] * d, x + rows[k + 1] * d, x + rows[k + 2] * d};
     dot_rows<3>(three, w, d, out + k);
   }

@@ -1,6 +1,7 @@
 // The kernels in plain C++: the definition that the others must equal, and the fallback.
 #include <cmath>
 
+#include "int8.hpp"
 #include "kernels.hpp"
 
 namespace sae {
@@ -61,7 +62,32 @@ void gather(const float* rows, int64_t stride, const int32_t* indices, const flo
   }
 }
 
+int32_t int8_dot(const uint8_t* x, const int8_t* w, int64_t length) {
+  int32_t sum = 0;
+  for (int64_t i = 0; i < length; ++i) sum += x[i] * w[i];
+  return sum;
+}
+
+Digits split(const float* y, int64_t d, float unit, uint8_t* high, uint8_t* low) {
+  constexpr float kMost = 32639;
+  const float inverse = unit > 0 ? 1 / unit : 0;
+  double norm = 0, loss = 0, full_norm = 0, full_loss = 0;
+  for (int64_t i = 0; i < d; ++i) {
+    const float scaled = std::fmin(std::fmax(y[i] * inverse, -kMost), kMost);
+    const int both = static_cast<int>(std::nearbyint(scaled)), h = (both + 128 + (1 << 15)) / 256 - 128;
+    high[i] = static_cast<uint8_t>(h + 128);
+    low[i] = static_cast<uint8_t>(both - 256 * h + 128);
+    const double q = 256.0 * h * unit, full = static_cast<double>(both) * unit;
+    norm += q * q, loss += (y[i] - q) * (y[i] - q), full_norm += full * full, full_loss += (y[i] - full) * (y[i] - full);
+  }
+  return {std::sqrt(norm), std::sqrt(loss), std::sqrt(full_norm), std::sqrt(full_loss)};
+}
+
+bool never() { return false; }
+
 }  // namespace
+
+const Int8Kernels kPortableInt8Kernels = {"portable", never, int8_dot, nullptr, split};
 
 const Kernels kPortableKernels = {"portable", supported, dot, dots, above, beyond, gather};
 

@@ -32,13 +32,13 @@ struct NamedScreen {
 };
 
 bool always() { return true; }
-bool has_int8() { return int8_kernels() != nullptr; }
+bool has_int8() { return &int8_kernels(choose_kernels(nullptr)) != &kPortableInt8Kernels; }
 
 // In the order of enum Screen. The one list of them.
 const NamedScreen kScreens[kScreenCount] = {
     {"canonical", always, "", always, ""},
     {"sgemm", always, "", probe_sgemm, "SGEMM missed a planted feature: its error exceeds the float32 bound on this machine"},
-    {"int8", has_int8, "this CPU has no AVX-512 VNNI", probe_int8, "the int8 products missed a planted feature"},
+    {"int8", has_int8, "this CPU has neither AVX-512 VNNI nor AVX2", probe_int8, "the int8 products missed a planted feature"},
 };
 
 }  // namespace
@@ -166,7 +166,7 @@ bool probe_sgemm() {
 
 bool probe_int8() {
   Planted planted;
-  Int8Features features(planted.w.data(), Planted::kFeatures, Planted::kD, planted.x.data());
+  Int8Features features(int8_kernels(choose_kernels(nullptr)), planted.w.data(), Planted::kFeatures, Planted::kD, planted.x.data());
   for (int64_t j = 0; j < Planted::kFeatures; ++j) features.add(j, planted.w_norm[j]);
   Int8Rows rows;
   rows.start(features, planted.x.data(), Planted::kRows);

@@ -16,10 +16,18 @@ namespace {
 
 bool serves() { return has_screen("int8"); }
 
+std::vector<const sae::Int8Kernels*> int8_sets() {
+  std::vector<const sae::Int8Kernels*> sets = {&sae::kPortableInt8Kernels};
+  for (const sae::Int8Kernels* each : {&sae::kVnniKernels, &sae::kAvx2Int8Kernels}) {
+    if (each->supported()) sets.push_back(each);
+  }
+  return sets;
+}
+
 // Whether the codes of the int8 screen are those of no screen; adds the pairs of rows and features to the count.
-void check_same(Sae& sae, const float* x, int64_t n, const std::string& what, int64_t* pairs) {
+void check_same(Sae& sae, const float* x, int64_t n, const std::string& what, int64_t* pairs, const char* kernel = nullptr) {
   sae_model* exact = sae.open(2, "canonical");
-  sae_model* screened = sae.open(2, "int8");
+  sae_model* screened = sae.open(2, "int8", kernel);
   Codes expected, got;
   CHECK(sae_encode(exact, x, n, expected) == SAE_OK, "%s", sae_last_error());
   CHECK(sae_encode(screened, x, n, got) == SAE_OK, "%s", sae_last_error());
@@ -70,8 +78,6 @@ void set_thresholds(Sae& sae, const float* x, int64_t n) {
 }  // namespace
 
 TEST(int8_kernels_equal_their_definition) {
-  const sae::Int8Kernels* kernels = sae::int8_kernels();
-  if (kernels == nullptr) return;
   Random random;
   for (const int64_t length : {64, 128, 320}) {
     for (const int rows : {1, 15, 16, 17, 48, 63, 64}) {
@@ -94,7 +100,7 @@ TEST(int8_kernels_equal_their_definition) {
           features[f] = {&w[f * length], random.uniform(), static_cast<int32_t>(random.below(1 << 20)), random.normal(), {}};
           for (float& value : features[f].apart) value = random.normal();
         }
-        kernels->scores(panel, features.data(), count, length, scores.data(), rows);
+        if (sae::kVnniKernels.supported()) sae::kVnniKernels.scores(panel, features.data(), count, length, scores.data(), rows);
         for (int f = 0; f < count; ++f) {
           for (int r = 0; r < rows; ++r) {
             std::vector<uint8_t> row(length);
@@ -103,7 +109,11 @@ TEST(int8_kernels_equal_their_definition) {
               row[i] = x[i / 4 * 4 * sae::kPanelRows + 4 * r + i % 4];
               product += row[i] * features[f].digits[i];
             }
-            CHECK(kernels->dot(row.data(), features[f].digits, length) == product, "dot of length %lld", (long long)length);
+            for (const sae::Int8Kernels* kernels : int8_sets()) {
+              CHECK(kernels->dot(row.data(), features[f].digits, length) == product, "%s: dot of length %lld", kernels->name,
+                    (long long)length);
+            }
+            if (!sae::kVnniKernels.supported()) continue;
             float score = static_cast<float>(product - features[f].offset) * (step[r] * features[f].step);
             score = std::fma(along[r], features[f].along, score);
             for (int k = 0; k < panel.apart_count; ++k) score = std::fma(panel.apart[k][r], features[f].apart[k], score);
@@ -118,8 +128,6 @@ TEST(int8_kernels_equal_their_definition) {
 }
 
 TEST(split_equals_its_definition) {
-  const sae::Int8Kernels* kernels = sae::int8_kernels();
-  if (kernels == nullptr) return;
   Random random;
   for (const int64_t d : {1, 15, 16, 17, 100, 333}) {
     for (const float size : {0.0f, 1.0f, 1e20f, 1e-20f}) {
@@ -128,18 +136,21 @@ TEST(split_equals_its_definition) {
       float largest = 0;
       for (int64_t i = 0; i < d; ++i) y[i] = size * random.normal(), largest = std::max(largest, std::fabs(y[i]));
       const float unit = largest / 32639;
-      const sae::Digits digits = kernels->split(y.data(), d, unit, high.data(), low.data());
-      double norm = 0, loss = 0, full_norm = 0, full_loss = 0;
-      for (int64_t i = 0; i < d; ++i) {
-        const int h = high[i] - 128, l = low[i] - 128;
-        CHECK(std::abs(h) <= 127, "h is %d", h);
-        const double q = 256.0 * h * unit, full = (256.0 * h + l) * unit;
-        CHECK(std::fabs(full - y[i]) <= 0.501 * unit, "%g is %g in two digits of %g", y[i], full, unit);
-        CHECK(std::fabs(q - y[i]) <= 128.501 * unit, "%g is %g in a digit of %g", y[i], q, 256 * unit);
-        norm += q * q, loss += (y[i] - q) * (y[i] - q), full_norm += full * full, full_loss += (y[i] - full) * (y[i] - full);
+      for (const sae::Int8Kernels* kernels : int8_sets()) {
+        const sae::Digits digits = kernels->split(y.data(), d, unit, high.data(), low.data());
+        double norm = 0, loss = 0, full_norm = 0, full_loss = 0;
+        for (int64_t i = 0; i < d; ++i) {
+          const int h = high[i] - 128, l = low[i] - 128;
+          CHECK(std::abs(h) <= 127, "%s: h is %d", kernels->name, h);
+          const double q = 256.0 * h * unit, full = (256.0 * h + l) * unit;
+          CHECK(std::fabs(full - y[i]) <= 0.502 * unit, "%s: %g is %g in two digits of %g", kernels->name, y[i], full, unit);
+          CHECK(std::fabs(q - y[i]) <= 128.502 * unit, "%s: %g is %g in a digit of %g", kernels->name, y[i], q, 256 * unit);
+          norm += q * q, loss += (y[i] - q) * (y[i] - q), full_norm += full * full, full_loss += (y[i] - full) * (y[i] - full);
+        }
+        const double got[] = {digits.norm, digits.loss, digits.full_norm, digits.full_loss};
+        const double expected[] = {norm, loss, full_norm, full_loss};
+        for (int k = 0; k < 4; ++k) CHECK(std::fabs(got[k] - std::sqrt(expected[k])) <= 1e-12 * std::sqrt(expected[k]), "%s: sum %d", kernels->name, k);
       }
-      const double got[] = {digits.norm, digits.loss, digits.full_norm, digits.full_loss}, expected[] = {norm, loss, full_norm, full_loss};
-      for (int k = 0; k < 4; ++k) CHECK(std::fabs(got[k] - std::sqrt(expected[k])) <= 1e-12 * std::sqrt(expected[k]), "sum %d", k);
     }
   }
 }
@@ -154,7 +165,7 @@ TEST(int8_scores_are_within_their_bounds) {
         Random random;
         Guarded<float> x(n * d);
         make(sae, static_cast<Kind>(kind), x, n, random);
-        sae::Int8Features features(sae.w_enc.data(), sae.d_sae, d, sae.b_dec.data());
+        sae::Int8Features features(sae::int8_kernels(sae::choose_kernels(nullptr)), sae.w_enc.data(), sae.d_sae, d, sae.b_dec.data());
         std::vector<double> x_norm(n), w_norm(sae.d_sae);
         for (int64_t j = 0; j < sae.d_sae; ++j) features.add(j, w_norm[j] = sae::norm(&sae.w_enc[j * d], d));
         for (int64_t r = 0; r < n; ++r) x_norm[r] = sae::norm(&x[r * d], d);
@@ -198,7 +209,13 @@ TEST(int8_loses_none_of_a_hundred_million) {
         make(sae, static_cast<Kind>(kind), x, n, random);
         set_thresholds(sae, x.data(), n);
         check_same(sae, x.data(), n, "kind " + std::to_string(kind) + ", d " + std::to_string(d), &pairs);
-        if (n == 4) continue;
+        if (n == 4) {
+          for (const char* kernel : {"portable", "avx2"}) {
+            if (std::string(sae_cpu_describe()).find(std::string(" ") + kernel) == std::string::npos) continue;
+            check_same(sae, x.data(), n, kernel, &pairs, kernel);
+          }
+          continue;
+        }
         sae.k = 20;
         sae.selection = kind % 2 == 0 ? SAE_SELECT_TOP : SAE_SELECT_TOP_ABS;
         check_same(sae, x.data(), 300, "TopK, kind " + std::to_string(kind) + ", d " + std::to_string(d), &pairs);
