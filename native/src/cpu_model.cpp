@@ -20,6 +20,8 @@ static_assert(kTileRows <= Hit::kMaxRows && kTileScores <= Hit::kMaxFeatures, "a
 // Up to so many rows no screen pays: the rows stay in the second-level cache while the features stream past once, and SGEMM
 // would read and pack the same weights first. Without a screen larger batches are cut into parts of this size.
 constexpr int64_t kCanonicalRows = 16;
+// Smaller dictionaries lie in the second-level cache, and take less time than the quantising of a row.
+constexpr int64_t kLeastInt8Weights = int64_t{1} << 18;
 // Up to this share of candidates the int8 screen is faster than SGEMM: a candidate costs a second digit and half a canonical dot. For a
 // few rows the dots read what would be read anyway.
 constexpr double kMostCandidates = 0.125, kMostCandidatesOfFew = 0.75;
@@ -298,10 +300,13 @@ CpuModel::Batch CpuModel::prepare(const float* x, int64_t first_row, int64_t row
 
 Screen CpuModel::choose_screen(int64_t n, const Dictionary& dictionary) const {
   if (forced_) return *forced_;
+  return int8_pays(n, dictionary) && *screen_reason(Screen::kInt8) == 0 ? Screen::kInt8 : plain_screen(n);
+}
+
+bool CpuModel::int8_pays(int64_t n, const Dictionary& dictionary) const {
   const Int8Kernels& int8 = int8_kernels(kernels_);
-  const bool pays = int8.supported() && (int8.scores != nullptr || n <= kFewRows);
-  if (pays && dictionary.d <= kMostInt8Elements && *screen_reason(Screen::kInt8) == 0) return Screen::kInt8;
-  return plain_screen(n);
+  return int8.supported() && (int8.scores != nullptr || n <= kFewRows) && dictionary.d <= kMostInt8Elements &&
+         dictionary.d * weights.d_sae >= kLeastInt8Weights;
 }
 
 // What serves where the int8 screen does not, or would not pay.

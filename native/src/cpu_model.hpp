@@ -57,6 +57,7 @@ class CpuModel final : public sae_model {
   Batch prepare(const float* x, int64_t first_row, int64_t rows, const Dictionary& dictionary, sae_normalization normalization,
                 const char* name, Screen screen, Scratch& scratch) const;
   Screen choose_screen(int64_t n, const Dictionary& dictionary) const;
+  bool int8_pays(int64_t n, const Dictionary& dictionary) const;
   Screen plain_screen(int64_t rows) const;
   bool is_too_dense(const Batch& batch, Scratch& scratch) const;
   void gate(const Batch& batch, Screen screen, Scratch& scratch, sae_codes& codes) const;

@@ -63,9 +63,17 @@ class DeviceTest {
       assertTrue(engine.describe().startsWith("cpu, kernel portable, 3 threads, OpenBLAS 0."), engine.describe());
     }
     try (SparseAutoencoder engine = sae.open(Device.cpu())) {
-      String byDefault = Device.cpu().screens().stream().filter(Device.Screen::byDefault).findFirst().orElseThrow().name();
-      assertEquals(byDefault.equals("int8") ? "int8" : "canonical", engine.screenFor(1));
+      assertEquals("canonical", engine.screenFor(1)); // a small one
+      assertEquals("sgemm", engine.screenFor(1000));
+    }
+    TestSae larger = new TestSae(128, 128, 2048);
+    String byDefault = Device.cpu().screens().stream().filter(Device.Screen::byDefault).findFirst().orElseThrow().name();
+    try (SparseAutoencoder engine = larger.open(Device.cpu())) {
       assertEquals(byDefault, engine.screenFor(1000));
+      assertEquals(engine.screenFor(1).equals("int8"), engine.screenBytes() > 0);
+    }
+    try (SparseAutoencoder engine = larger.open(Device.cpu().withScreen("sgemm"))) {
+      assertEquals(0, engine.screenBytes());
     }
   }
 
