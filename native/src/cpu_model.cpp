@@ -33,7 +33,7 @@ constexpr int64_t kLookedAt = 100, kLookGroup = 6, kMostLooks = 16;
 constexpr int64_t kWorthAThread = 1 << 16;
 // Decoder columns a thread gathers at a time: a slab of the hot features stays in cache from row to row.
 constexpr int64_t kSlab = 256;
-constexpr int64_t kDecodeRows = 64;
+constexpr int64_t kDecodeRows = 64, kLeastDecodeRows = 4;
 // Floats of normalised rows that are held at a time: what bounds the memory.
 constexpr int64_t kNormalizedFloats = int64_t{1} << 22;
 // Elements of quantised rows, two bytes each, likewise.
@@ -487,7 +487,7 @@ void CpuModel::decode(const sae_codes& codes, const float* x, bool direction, fl
     }
   };
   const bool small = (codes.nnz() + n * d_skip) * d < kWorthAThread;  // not worth cutting up
-  const int64_t slab = small ? d : kSlab, block = small ? std::max<int64_t>(n, 1) : kDecodeRows;
+  const int64_t slab = small ? d : kSlab, block = small ? std::max<int64_t>(n, 1) : std::clamp(divide_up(n, 4 * pool_.threads()), kLeastDecodeRows, kDecodeRows);
   const int64_t blocks = divide_up(n, block);
   pool_.run(divide_up(d, slab) * blocks, [&](int64_t part) {
     const int64_t begin = part / blocks * slab, end = std::min(d, begin + slab);

@@ -100,7 +100,7 @@ class DeviceTest {
     assertEquals(1, device.detail().lines().count());
     List<Device.Screen> screens = device.screens();
     assertEquals(1, screens.stream().filter(Device.Screen::byDefault).count(), screens.toString());
-    TestSae sae = new TestSae(4, 4, 8);
+    TestSae sae = new TestSae(128, 128, 2048);
     for (Device.Screen screen : screens) {
       try (SparseAutoencoder engine = sae.open(device.withScreen(screen.name()).withThreads(2))) {
         assertEquals(screen.name(), engine.screenFor(1000));
