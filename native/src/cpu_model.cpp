@@ -179,9 +179,12 @@ CpuModel::CpuModel(const Weights& weights, int threads, const char* screen, cons
   if (choose_screen(1, encoder_) == Screen::kInt8) quantise(encoder_);
   if (weights.w_skip != nullptr) require_finite_skip();
   decoder_norm_.reserve(weights.d_sae);
+  inverse_norm_.reserve(2 * weights.d_sae);
   pool_.run(divide_up(weights.d_sae, 256), [&](int64_t part) {
     for (int64_t j = part * 256; j < std::min(weights.d_sae, (part + 1) * 256); ++j) {
       decoder_norm_[j] = std::sqrt(kernels_.dot(decoder_.row(j), decoder_.row(j), decoder_.d));
+      inverse_norm_[2 * j] = static_cast<float>((1 - 0x1p-20) / decoder_norm_[j]);
+      inverse_norm_[2 * j + 1] = static_cast<float>((1 + 0x1p-20) / decoder_norm_[j]);
     }
   });
   description = std::string("cpu, kernel ") + kernels_.name + ", " + std::to_string(threads) +
@@ -574,8 +577,8 @@ CpuModel::Score CpuModel::score(const Ranking& ranking, int64_t j) const {
     score.offset = weights.offset[j];
   } else if (ranking.unit) {
     score.norm = decoder_norm_[j];
-    score.lower_scale = static_cast<float>((1 - 0x1p-20) / score.norm);
-    score.upper_scale = static_cast<float>((1 + 0x1p-20) / score.norm);
+    score.lower_scale = inverse_norm_[2 * j];
+    score.upper_scale = inverse_norm_[2 * j + 1];
   }
   return score;
 }
@@ -653,6 +656,18 @@ int64_t CpuModel::select_exact(const Batch& batch, const Ranking& ranking, const
   return named;
 }
 
+// Whether a feature is far from what a few rows need: with room for the roundings, and without a call for each of many features.
+bool CpuModel::is_out_of_reach(const float* scores, const Bounds& b, const Score& feature, int64_t row_begin, int64_t row_end,
+                               const TopK& top) {
+  constexpr float kRoom = 1 + 0x1p-19f;
+  for (int64_t r = row_begin; r < row_end; ++r) {
+    const float bound = b.of_norm[r] * b.feature.norm + b.of_loss[r] * b.feature.loss + b.floor;
+    const float reach = ((std::fabs(scores[r]) + bound) * feature.upper_scale + std::fabs(feature.offset)) * kRoom;
+    if (!(reach < top.positive_cuts()[r] && reach < top.negative_cuts()[r])) return false;
+  }
+  return true;
+}
+
 // Calls task(feature, its number, its bounds, the rows that may enter their k best with it, how many) for 64 rows at a time where
 // there are some. Returns how many there were.
 template <typename Task>
@@ -665,6 +680,7 @@ int64_t CpuModel::for_named(const Batch& batch, const Ranking& ranking, const Ti
     if (!(feature.norm > 0)) continue;
     const float* scores = tile.scores + local * batch.rows;
     const Bounds bounds = batch.bounds(j);
+    if (batch.rows <= kFewRows && is_out_of_reach(scores, bounds, feature, row_begin, row_end, top)) continue;
     const bool gates = feature.threshold > -std::numeric_limits<float>::infinity();
     for (int64_t block = row_begin; block < row_end; block += 64) {
       const int count = static_cast<int>(std::min<int64_t>(64, row_end - block));

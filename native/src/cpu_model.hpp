@@ -75,6 +75,8 @@ class CpuModel final : public sae_model {
   void score_tile(const Batch& batch, const Dictionary& dictionary, Screen screen, const Tile& tile) const;
   int64_t select_exact(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
                        TopK& top) const;
+  static bool is_out_of_reach(const float* scores, const Bounds& b, const Score& feature, int64_t row_begin, int64_t row_end,
+                              const TopK& top);
   template <typename Task>
   int64_t for_named(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
                     const TopK& top, const Task& task) const;
@@ -91,6 +93,7 @@ class CpuModel final : public sae_model {
   mutable Dictionary decoder_;
   mutable std::atomic<int64_t> screen_bytes_{0};
   Buffer<float> decoder_norm_;  // [d_sae] ||d_j|| = sqrt(Dot(d_j, d_j)), canonical
+  Buffer<float> inverse_norm_;  // [d_sae, 2] a little less and a little more than 1 / ||d_j||
   mutable std::mutex scratch_mutex_;
   mutable std::unique_ptr<Scratch> spare_scratch_;  // kept between calls, so that small calls do not allocate
 };
