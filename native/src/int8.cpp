@@ -52,7 +52,8 @@ double product(const float* a, const float* b, int64_t d) {
 
 const Int8Kernels& int8_kernels(const Kernels& beside) {
   if (&beside == &kAvx512Kernels && kVnniKernels.supported()) return kVnniKernels;
-  return &beside != &kPortableKernels && kAvx2Int8Kernels.supported() ? kAvx2Int8Kernels : kPortableInt8Kernels;
+  if (&beside == &kPortableKernels) return kPortableInt8Kernels;
+  return kAvxVnniKernels.supported() ? kAvxVnniKernels : kAvx2Int8Kernels.supported() ? kAvx2Int8Kernels : kPortableInt8Kernels;
 }
 
 Int8Features::Int8Features(const Int8Kernels& kernels, const float* rows, int64_t count, int64_t d, const float* centre)

@@ -81,6 +81,8 @@ struct Int8Kernels {
 };
 
 extern const Int8Kernels kVnniKernels;
+extern const Int8Kernels kAvxVnniKernels;
+extern const Int8Kernels kAvxVnniInEvexKernels;  // never chosen: the tests' stand-in for the one above
 extern const Int8Kernels kAvx2Int8Kernels;
 extern const Int8Kernels kPortableInt8Kernels;  // what they mean; never chosen where SGEMM could serve
 

@@ -1,7 +1,9 @@
 // The kernels in AVX2 with FMA. Compiled with its instructions: nothing but kernels may live here.
+#include <cpuid.h>
 #include <immintrin.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "int8.hpp"
 #include "kernels.hpp"
@@ -138,6 +140,13 @@ void gather(const float* rows, int64_t stride, const int32_t* indices, const flo
   }
 }
 
+int32_t sum_of(__m256i lanes) {
+  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1));
+  return _mm_cvtsi128_si32(s);
+}
+
 // Sixteen pairs of bytes at a time, widened: an instruction that multiplies bytes would saturate.
 int32_t int8_dot(const uint8_t* x, const int8_t* w, int64_t length) {
   __m256i sum[4] = {};
@@ -149,11 +158,7 @@ int32_t int8_dot(const uint8_t* x, const int8_t* w, int64_t length) {
       sum[k] = _mm256_add_epi32(sum[k], _mm256_madd_epi16(xs, ws));
     }
   }
-  const __m256i all = _mm256_add_epi32(_mm256_add_epi32(sum[0], sum[1]), _mm256_add_epi32(sum[2], sum[3]));
-  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
-  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
-  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1));
-  return _mm_cvtsi128_si32(s);
+  return sum_of(_mm256_add_epi32(_mm256_add_epi32(sum[0], sum[1]), _mm256_add_epi32(sum[2], sum[3])));
 }
 
 Digits split(const float* y, int64_t d, float unit, uint8_t* high, uint8_t* low) {
@@ -194,9 +199,89 @@ Digits split(const float* y, int64_t d, float unit, uint8_t* high, uint8_t* low)
   return {root(norm), root(loss), root(full_norm), root(full_loss)};
 }
 
+// AVX-VNNI: VEX-encoded. The same instruction in AVX-512's encoding lets CPUs that have that run the code: for the tests.
+template <bool kVex>
+inline void add_products(__m256i& sum, __m256i x, __m256i w) {
+  if (kVex) {
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(x), "x"(w));
+  } else {
+    asm("%{evex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(x), "x"(w));
+  }
+}
+
+bool has_avx_vnni() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return supported() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax >> 4 & 1) != 0;
+}
+
+bool has_avx512_vnni() {
+  return supported() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+
+template <bool kVex>
+int32_t vnni_dot(const uint8_t* x, const int8_t* w, int64_t length) {
+  __m256i sum[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+  for (int64_t i = 0; i < length; i += 64) {
+#pragma GCC unroll 2
+    for (int k = 0; k < 2; ++k) {
+      add_products<kVex>(sum[k], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i + 32 * k)),
+                         _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w + i + 32 * k)));
+    }
+  }
+  return sum_of(_mm256_add_epi32(sum[0], sum[1]));
+}
+
+// Sixteen rows of a panel from `first` on, in two vectors (kernels_vnni.cpp has the layout), with some features.
+template <bool kVex, int kFeatures>
+void block(const Int8Panel& panel, int first, const Int8Feature* features, int64_t length, float* scores, int64_t stride) {
+  __m256i sum[kFeatures][2];
+#pragma GCC unroll 6
+  for (int f = 0; f < kFeatures; ++f) sum[f][0] = sum[f][1] = _mm256_setzero_si256();
+  const uint8_t* x = panel.digits + 4 * first;
+  for (int64_t i = 0; i < length; i += 4, x += 4 * kPanelRows) {
+    const __m256i low = _mm256_load_si256(reinterpret_cast<const __m256i*>(x));
+    const __m256i high = _mm256_load_si256(reinterpret_cast<const __m256i*>(x + 32));
+#pragma GCC unroll 6
+    for (int f = 0; f < kFeatures; ++f) {
+      int32_t four;
+      std::memcpy(&four, features[f].digits + i, sizeof four);
+      const __m256i w = _mm256_set1_epi32(four);
+      add_products<kVex>(sum[f][0], low, w);
+      add_products<kVex>(sum[f][1], high, w);
+    }
+  }
+#pragma GCC unroll 2
+  for (int v = 0; v < 2; ++v) {
+    const int r = first + 8 * v;
+    const __m256i lanes = first_lanes(panel.rows - r);
+    const __m256 step = _mm256_maskload_ps(panel.step + r, lanes), along = _mm256_maskload_ps(panel.along + r, lanes);
+#pragma GCC unroll 6
+    for (int f = 0; f < kFeatures; ++f) {
+      const __m256 product = _mm256_cvtepi32_ps(_mm256_sub_epi32(sum[f][v], _mm256_set1_epi32(features[f].offset)));
+      __m256 score = _mm256_mul_ps(product, _mm256_mul_ps(step, _mm256_set1_ps(features[f].step)));
+      score = _mm256_fmadd_ps(along, _mm256_set1_ps(features[f].along), score);
+      for (int k = 0; k < panel.apart_count; ++k) {
+        score = _mm256_fmadd_ps(_mm256_maskload_ps(panel.apart[k] + r, lanes), _mm256_set1_ps(features[f].apart[k]), score);
+      }
+      _mm256_maskstore_ps(scores + f * stride + r, lanes, score);
+    }
+  }
+}
+
+template <bool kVex>
+void vnni_scores(const Int8Panel& panel, const Int8Feature* features, int count, int64_t length, float* scores, int64_t stride) {
+  for (int first = 0; first < panel.rows; first += 16) {
+    int f = 0;
+    for (; f + 6 <= count; f += 6) block<kVex, 6>(panel, first, features + f, length, scores + f * stride, stride);
+    for (; f < count; ++f) block<kVex, 1>(panel, first, features + f, length, scores + f * stride, stride);
+  }
+}
+
 }  // namespace
 
 const Int8Kernels kAvx2Int8Kernels = {"avx2", supported, int8_dot, nullptr, split};
+const Int8Kernels kAvxVnniKernels = {"avxvnni", has_avx_vnni, vnni_dot<true>, vnni_scores<true>, split};
+const Int8Kernels kAvxVnniInEvexKernels = {"avxvnni in evex", has_avx512_vnni, vnni_dot<false>, vnni_scores<false>, split};
 
 const Kernels kAvx2Kernels = {"avx2", supported, dot, dots, above, beyond, gather};
 

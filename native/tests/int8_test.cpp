@@ -18,7 +18,7 @@ bool serves() { return has_screen("int8"); }
 
 std::vector<const sae::Int8Kernels*> int8_sets() {
   std::vector<const sae::Int8Kernels*> sets = {&sae::kPortableInt8Kernels};
-  for (const sae::Int8Kernels* each : {&sae::kVnniKernels, &sae::kAvx2Int8Kernels}) {
+  for (const sae::Int8Kernels* each : {&sae::kVnniKernels, &sae::kAvxVnniKernels, &sae::kAvxVnniInEvexKernels, &sae::kAvx2Int8Kernels}) {
     if (each->supported()) sets.push_back(each);
   }
   return sets;
@@ -100,7 +100,22 @@ TEST(int8_kernels_equal_their_definition) {
           features[f] = {&w[f * length], random.uniform(), static_cast<int32_t>(random.below(1 << 20)), random.normal(), {}};
           for (float& value : features[f].apart) value = random.normal();
         }
-        if (sae::kVnniKernels.supported()) sae::kVnniKernels.scores(panel, features.data(), count, length, scores.data(), rows);
+        for (const sae::Int8Kernels* kernels : int8_sets()) {
+          if (kernels->scores == nullptr) continue;
+          std::fill_n(scores.data(), scores.size(), NAN);
+          kernels->scores(panel, features.data(), count, length, scores.data(), rows);
+          for (int f = 0; f < count; ++f) {
+            for (int r = 0; r < rows; ++r) {
+              int32_t product = 0;
+              for (int64_t i = 0; i < length; ++i) product += x[i / 4 * 4 * sae::kPanelRows + 4 * r + i % 4] * features[f].digits[i];
+              float score = static_cast<float>(product - features[f].offset) * (step[r] * features[f].step);
+              score = std::fma(along[r], features[f].along, score);
+              for (int k = 0; k < panel.apart_count; ++k) score = std::fma(panel.apart[k][r], features[f].apart[k], score);
+              CHECK(bits(scores[f * rows + r]) == bits(score), "%s: length %lld, rows %d, count %d: row %d, feature %d is %g, expected %g",
+                    kernels->name, (long long)length, rows, count, r, f, scores[f * rows + r], score);
+            }
+          }
+        }
         for (int f = 0; f < count; ++f) {
           for (int r = 0; r < rows; ++r) {
             std::vector<uint8_t> row(length);
@@ -113,12 +128,6 @@ TEST(int8_kernels_equal_their_definition) {
               CHECK(kernels->dot(row.data(), features[f].digits, length) == product, "%s: dot of length %lld", kernels->name,
                     (long long)length);
             }
-            if (!sae::kVnniKernels.supported()) continue;
-            float score = static_cast<float>(product - features[f].offset) * (step[r] * features[f].step);
-            score = std::fma(along[r], features[f].along, score);
-            for (int k = 0; k < panel.apart_count; ++k) score = std::fma(panel.apart[k][r], features[f].apart[k], score);
-            CHECK(bits(scores[f * rows + r]) == bits(score), "length %lld, rows %d, count %d: score of row %d, feature %d is %g, expected %g",
-                  (long long)length, rows, count, r, f, scores[f * rows + r], score);
           }
         }
         for (Guarded<float>* each : apart) delete each;

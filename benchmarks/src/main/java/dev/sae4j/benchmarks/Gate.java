@@ -21,6 +21,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.function.Supplier;
+import java.util.stream.Stream;
 import org.bytedeco.javacpp.FloatPointer;
 
 /**
@@ -356,7 +357,7 @@ public final class Gate {
     return slower.isEmpty() ? 0 : 1;
   }
 
-  private static String spread(java.util.stream.Stream<Double> ratios) {
+  private static String spread(Stream<Double> ratios) {
     double[] sorted = ratios.mapToDouble(Double::doubleValue).sorted().toArray();
     return "%.3f to %.3f".formatted(sorted[0], sorted[sorted.length - 1]);
   }
