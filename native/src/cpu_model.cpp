@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kTileRows = 1024;
 constexpr int64_t kTileScores = int64_t{1} << 21;
 static_assert(kTileRows <= Hit::kMaxRows && kTileScores <= Hit::kMaxFeatures, "a hit must hold its place");
-// Up to so many rows no screen pays: the rows stay in the second-level cache while the features stream past once, and SGEMM
+// Up to so many rows SGEMM does not pay: the rows stay in the second-level cache while the features stream past once, and SGEMM
 // would read and pack the same weights first. Without a screen larger batches are cut into parts of this size.
 constexpr int64_t kCanonicalRows = 16;
 // Smaller dictionaries lie in the second-level cache, and take less time than the quantising of a row.
