@@ -71,7 +71,7 @@ class JsonContractTest {
     assertFields(
         info,
         "format architecture d_in d_out d_sae dtype k model_name hook_name folded decoder_norm enc_dec_cosine dead "
-            + "threshold bytes source published_l0 check warnings");
+            + "threshold bytes screen_bytes source published_l0 check warnings");
     assertTrue(info.get("check").isJsonNull());
     JsonObject check = Run.json("info", "--sae", demo, "--activations", demo.resolve("activations.npy")).getAsJsonObject("check");
     assertFields(check, "n l0 explained_variance norm_ratio");
