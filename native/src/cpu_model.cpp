@@ -24,7 +24,7 @@ constexpr int64_t kCanonicalRows = 16;
 constexpr int64_t kLeastInt8Weights = int64_t{1} << 18;
 // Up to this share of candidates the int8 screen is faster than SGEMM: a candidate costs a second digit and half a canonical dot. For a
 // few rows the dots read what would be read anyway.
-constexpr double kMostCandidates = 0.125, kMostCandidatesOfFew = 0.75;
+constexpr double kMostCandidates = 0.25, kMostCandidatesOfFew = 0.75;
 // Of a tile, while the cuts of the k best still rise: about three times as many as will be left to decide.
 constexpr double kMostForeseen = 0.25;
 // Features of an int8 screen's first look, in groups: about a hundredth of them.
