@@ -10,3 +10,7 @@ set_target_properties(openblas PROPERTIES
   IMPORTED_SONAME libopenblas.so.0
   INTERFACE_INCLUDE_DIRECTORIES "${OPENBLAS_DIR}/include")
 target_link_options(openblas INTERFACE "-Wl,-rpath-link,${OPENBLAS_DIR}")
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64" AND CMAKE_CXX_COMPILER_ID STREQUAL GNU AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # OpenBLAS's header has a type that this g++ knows under another name.
+  target_compile_definitions(openblas INTERFACE $<$<COMPILE_LANGUAGE:CXX>:_Float16=__fp16>)
+endif()

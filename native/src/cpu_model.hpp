@@ -39,7 +39,6 @@ class CpuModel final : public sae_model {
     const float* centre = nullptr;  // [d] of the int8 screen, if any
     Buffer<double> norm;  // [d_sae] ||row||
     double largest_norm = 0;
-    std::once_flag quantised;
     std::optional<Int8Features> int8;
     const float* row(int64_t feature) const { return rows + feature * d; }
   };
@@ -50,8 +49,12 @@ class CpuModel final : public sae_model {
   struct Ranking;  // which values the k best of a row are chosen by
   struct Score;    // a feature's value as a function of its product
 
-  void measure(Dictionary& dictionary, const char* name);
-  void quantise(Dictionary& dictionary) const;
+  template <typename Task>
+  void for_features(const Task& task) const;
+  template <typename Task>
+  void measure(Dictionary& dictionary, const char* name, const Task& also);
+  void start_int8(Dictionary& dictionary) const;
+  void quantise_decoder() const;
   void require_finite_skip() const;
   void require_finite_rows(const float* x, int64_t n, int64_t d, const char* name) const;
   Batch prepare(const float* x, int64_t first_row, int64_t rows, const Dictionary& dictionary, sae_normalization normalization,
@@ -84,13 +87,15 @@ class CpuModel final : public sae_model {
                   TopK& top) const;
   int64_t select_screened(const Batch& batch, const Ranking& ranking, const Tile& tile, int64_t row_begin, int64_t row_end,
                           TopK& top) const;
+  int64_t most_ranked_rows(Screen screen, int64_t d, int64_t k) const;
   int64_t chunks(int64_t work, int64_t most) const;
 
   const Kernels& kernels_;
   std::optional<Screen> forced_;
   mutable ThreadPool pool_;
-  mutable Dictionary encoder_;  // mutable: quantised at the first use, the encoder at open
-  mutable Dictionary decoder_;
+  Dictionary encoder_;
+  mutable Dictionary decoder_;  // quantised at the first use
+  mutable std::once_flag decoder_quantised_;
   mutable std::atomic<int64_t> screen_bytes_{0};
   Buffer<float> decoder_norm_;  // [d_sae] ||d_j|| = sqrt(Dot(d_j, d_j)), canonical
   Buffer<float> inverse_norm_;  // [d_sae, 2] a little less and a little more than 1 / ||d_j||

@@ -14,6 +14,12 @@ class DefaultFloatEnvironment {
 
  private:
   unsigned saved_;
+#elif defined(__aarch64__)
+  DefaultFloatEnvironment() : saved_(__builtin_aarch64_get_fpcr()) { __builtin_aarch64_set_fpcr(0); }
+  ~DefaultFloatEnvironment() { __builtin_aarch64_set_fpcr(saved_); }
+
+ private:
+  unsigned saved_;
 #else
   DefaultFloatEnvironment() = default;
 #endif

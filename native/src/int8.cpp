@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <numeric>
 #include <vector>
 
 #include "kernels.hpp"
 #include "screen.hpp"
+#include "sums.hpp"
 
 namespace sae {
 namespace {
@@ -23,37 +23,20 @@ int64_t multiple_of(int64_t unit, int64_t value) { return (value + unit - 1) / u
 // So small that unit would be denormal, its inverse infinite: no digits at all, and the loss says so. So large: no digits either.
 float unit_of(float largest) { return largest > 0x1p-80f && largest < 0x1p120f ? largest / kMostDigits : 0; }
 
-constexpr int kLanes = 16;  // independent maxima and sums, so that the compiler may vectorise
-
-float largest_of(const float* y, int64_t d) {
-  float largest[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= d; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const float size = std::fabs(y[i + lane]);
-      largest[lane] = size > largest[lane] ? size : largest[lane];
-    }
-  }
-  for (; i < d; ++i) largest[0] = std::max(largest[0], std::fabs(y[i]));
-  return *std::max_element(largest, largest + kLanes);
-}
-
-double product(const float* a, const float* b, int64_t d) {
-  double sum[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= d; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) sum[lane] += static_cast<double>(a[i + lane]) * b[i + lane];
-  }
-  for (; i < d; ++i) sum[0] += static_cast<double>(a[i]) * b[i];
-  return std::accumulate(sum, sum + kLanes, 0.0);
-}
-
 }  // namespace
 
 const Int8Kernels& int8_kernels(const Kernels& beside) {
+#if defined(__x86_64__)
   if (&beside == &kAvx512Kernels && kVnniKernels.supported()) return kVnniKernels;
   if (&beside == &kPortableKernels) return kPortableInt8Kernels;
   return kAvxVnniKernels.supported() ? kAvxVnniKernels : kAvx2Int8Kernels.supported() ? kAvx2Int8Kernels : kPortableInt8Kernels;
+#elif defined(__aarch64__)
+  (void)beside;  // the compiler makes NEON of the portable set
+  return kNeonInt8Kernels.supported() ? kNeonInt8Kernels : kPortableInt8Kernels;
+#else
+  (void)beside;
+  return kPortableInt8Kernels;
+#endif
 }
 
 Int8Features::Int8Features(const Int8Kernels& kernels, const float* rows, int64_t count, int64_t d, const float* centre)
@@ -64,18 +47,18 @@ Int8Features::Int8Features(const Int8Kernels& kernels, const float* rows, int64_
   offset_.reserve(count);
   along_.reserve(count);
   bounds_.reserve(count);
+  ones_.reserve(length_);
+  std::fill_n(ones_.data(), length_, 1);
 }
 
 void Int8Features::add(int64_t j, double norm) {
   const float* w = rows_ + j * d_;
   uint8_t* digits = digits_.data() + j * length_;
-  std::vector<uint8_t> low(d_);
   const float unit = unit_of(largest_of(w, d_));
-  const Digits split = kernels_.split(w, d_, unit, digits, low.data());
-  const std::vector<uint8_t> ones(length_, 1);
-  for (int64_t i = 0; i < d_; ++i) digits[i] ^= 0x80;  // signed
+  const Digits split = kernels_.split(w, d_, unit, digits, nullptr);
+  std::transform(digits, digits + d_, digits, [](uint8_t digit) { return digit ^ 0x80; });  // signed
   step_[j] = 256 * unit;
-  offset_[j] = 128 * kernels_.dot(ones.data(), reinterpret_cast<const int8_t*>(digits), length_);
+  offset_[j] = 128 * kernels_.dot(ones_.data(), reinterpret_cast<const int8_t*>(digits), length_);
   along_[j] = centre_ == nullptr ? 0 : static_cast<float>(product(centre_, w, d_));
   bounds_[j] = feature_bound(norm, split.loss);
 }

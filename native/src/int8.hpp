@@ -76,7 +76,8 @@ struct Int8Kernels {
   // serves few rows, by dot.
   void (*scores)(const Int8Panel& panel, const Int8Feature* features, int count, int64_t length, float* scores, int64_t stride);
 
-  // y [d] in digits of this unit: high[i] = 128 + h, low[i] = 128 + l. |y| <= 32639.5 unit, or unit is 0 and so are all digits.
+  // y [d] in digits of this unit: high[i] = 128 + h, low[i] = 128 + l. |y| <= 32639.5 unit, or unit is 0 and so are all
+  // digits. low may be null: then nothing is said of both.
   Digits (*split)(const float* y, int64_t d, float unit, uint8_t* high, uint8_t* low);
 };
 
@@ -84,6 +85,7 @@ extern const Int8Kernels kVnniKernels;
 extern const Int8Kernels kAvxVnniKernels;
 extern const Int8Kernels kAvxVnniInEvexKernels;  // never chosen: the tests' stand-in for the one above
 extern const Int8Kernels kAvx2Int8Kernels;
+extern const Int8Kernels kNeonInt8Kernels;
 extern const Int8Kernels kPortableInt8Kernels;  // what they mean; never chosen where SGEMM could serve
 
 // The best set beside these kernels (kernels.hpp): none is of a later instruction set.
@@ -109,6 +111,7 @@ class Int8Features {
   const float* const centre_;
   double centre_norm_ = 0;
   Bytes digits_;  // [count, length]
+  Bytes ones_;    // [length]
   Buffer<float> step_;
   Buffer<int32_t> offset_;
   Buffer<float> along_;

@@ -186,7 +186,7 @@ Digits split(const float* y, int64_t d, float unit, uint8_t* high, uint8_t* low)
     _mm256_store_si256(reinterpret_cast<__m256i*>(lows), _mm256_add_epi32(_mm256_sub_epi32(both, first), half));
     for (int64_t k = 0; k < 8 && i + k < d; ++k) {
       high[i + k] = static_cast<uint8_t>(highs[k]);
-      low[i + k] = static_cast<uint8_t>(lows[k]);
+      if (low != nullptr) low[i + k] = static_cast<uint8_t>(lows[k]);
     }
     add(_mm256_castps256_ps128(values), _mm256_castsi256_si128(first), _mm256_castsi256_si128(both));
     add(_mm256_extractf128_ps(values, 1), _mm256_extracti128_si256(first, 1), _mm256_extracti128_si256(both, 1));

@@ -76,7 +76,7 @@ Digits split(const float* y, int64_t d, float unit, uint8_t* high, uint8_t* low)
     const float scaled = std::fmin(std::fmax(y[i] * inverse, -kMost), kMost);
     const int both = static_cast<int>(std::nearbyint(scaled)), h = (both + 128 + (1 << 15)) / 256 - 128;
     high[i] = static_cast<uint8_t>(h + 128);
-    low[i] = static_cast<uint8_t>(both - 256 * h + 128);
+    if (low != nullptr) low[i] = static_cast<uint8_t>(both - 256 * h + 128);
     const double q = 256.0 * h * unit, full = static_cast<double>(both) * unit;
     norm += q * q, loss += (y[i] - q) * (y[i] - q), full_norm += full * full, full_loss += (y[i] - full) * (y[i] - full);
   }

@@ -92,31 +92,43 @@ void scores(const Int8Panel& panel, const Int8Feature* features, int count, int6
   }
 }
 
+// Bytes of 16 lanes. (A masked store of all of them is slow to read back.)
+inline void store(uint8_t* to, __m512i lanes, __mmask16 mask) {
+  const __m128i bytes = _mm512_cvtepi32_epi8(lanes);
+  if (mask == 0xFFFF) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
+  } else {
+    _mm_mask_storeu_epi8(to, mask, bytes);
+  }
+}
+
+// Half of 16 elements: the sums of squares of what their digits hold and leave.
+inline void add_squares(__m256 y, __m256i digits, __m512d units, __m512d& held, __m512d& left) {
+  const __m512d q = _mm512_mul_pd(_mm512_cvtepi32_pd(digits), units), rest = _mm512_sub_pd(_mm512_cvtps_pd(y), q);
+  held = _mm512_fmadd_pd(q, q, held);
+  left = _mm512_fmadd_pd(rest, rest, left);
+}
+
 Digits split(const float* y, int64_t d, float unit, uint8_t* high, uint8_t* low) {
   const __m512 inverse = _mm512_set1_ps(unit > 0 ? 1 / unit : 0);
   const __m512d units = _mm512_set1_pd(unit);
   const __m512i most = _mm512_set1_epi32(32639), half = _mm512_set1_epi32(128);
   __m512d norm = _mm512_setzero_pd(), loss = norm, full_norm = norm, full_loss = norm;
-  const auto add = [&](__m256 y8, __m256i first, __m256i both) {
-    const __m512d exact = _mm512_cvtps_pd(y8);
-    const __m512d q = _mm512_mul_pd(_mm512_cvtepi32_pd(first), units), full = _mm512_mul_pd(_mm512_cvtepi32_pd(both), units);
-    const __m512d rest = _mm512_sub_pd(exact, q), full_rest = _mm512_sub_pd(exact, full);
-    norm = _mm512_fmadd_pd(q, q, norm);
-    loss = _mm512_fmadd_pd(rest, rest, loss);
-    full_norm = _mm512_fmadd_pd(full, full, full_norm);
-    full_loss = _mm512_fmadd_pd(full_rest, full_rest, full_loss);
-  };
   for (int64_t i = 0; i < d; i += 16) {
     const __mmask16 lanes = d - i >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << (d - i)) - 1);
     const __m512 values = _mm512_maskz_loadu_ps(lanes, y + i);
+    const __m256 y_low = _mm512_castps512_ps256(values), y_high = _mm512_extractf32x8_ps(values, 1);
     const __m512i rounded = _mm512_cvtps_epi32(_mm512_mul_ps(values, inverse));
     const __m512i both = _mm512_max_epi32(_mm512_min_epi32(rounded, most), _mm512_sub_epi32(_mm512_setzero_si512(), most));
     const __m512i h = _mm512_srai_epi32(_mm512_add_epi32(both, half), 8);
     const __m512i first = _mm512_slli_epi32(h, 8);
-    _mm512_mask_cvtepi32_storeu_epi8(high + i, lanes, _mm512_add_epi32(h, half));
-    _mm512_mask_cvtepi32_storeu_epi8(low + i, lanes, _mm512_add_epi32(_mm512_sub_epi32(both, first), half));
-    add(_mm512_castps512_ps256(values), _mm512_castsi512_si256(first), _mm512_castsi512_si256(both));
-    add(_mm512_extractf32x8_ps(values, 1), _mm512_extracti32x8_epi32(first, 1), _mm512_extracti32x8_epi32(both, 1));
+    store(high + i, _mm512_add_epi32(h, half), lanes);
+    add_squares(y_low, _mm512_castsi512_si256(first), units, norm, loss);
+    add_squares(y_high, _mm512_extracti32x8_epi32(first, 1), units, norm, loss);
+    if (low == nullptr) continue;
+    store(low + i, _mm512_add_epi32(_mm512_sub_epi32(both, first), half), lanes);
+    add_squares(y_low, _mm512_castsi512_si256(both), units, full_norm, full_loss);
+    add_squares(y_high, _mm512_extracti32x8_epi32(both, 1), units, full_norm, full_loss);
   }
   return {std::sqrt(_mm512_reduce_add_pd(norm)), std::sqrt(_mm512_reduce_add_pd(loss)), std::sqrt(_mm512_reduce_add_pd(full_norm)),
           std::sqrt(_mm512_reduce_add_pd(full_loss))};

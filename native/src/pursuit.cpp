@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "error.hpp"
-#include "screen.hpp"
+#include "sums.hpp"
 
 namespace sae {
 namespace {

@@ -12,6 +12,7 @@
 #include "error.hpp"
 #include "int8.hpp"
 #include "kernels.hpp"
+#include "sums.hpp"
 
 namespace sae {
 
@@ -96,18 +97,6 @@ float row_bound(double norm, double largest_feature_norm, int64_t d) {
 
 float bound_floor(double largest_norm, double largest_feature_norm, int64_t d) {
   return rounded_up(bound_scale_for_tests * kInflation * underflow_floor(largest_norm, largest_feature_norm, d));
-}
-
-double norm(const float* a, int64_t d) {
-  constexpr int kLanes = 8;  // independent sums, so that the compiler may vectorise
-  double sum[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= d; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) sum[lane] += static_cast<double>(a[i + lane]) * a[i + lane];
-  }
-  for (; i < d; ++i) sum[0] += static_cast<double>(a[i]) * a[i];
-  for (int lane = 1; lane < kLanes; ++lane) sum[0] += sum[lane];
-  return std::sqrt(sum[0]);
 }
 
 namespace {

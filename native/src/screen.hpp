@@ -24,9 +24,6 @@ void sgemm(const float* a, int64_t m, const float* b, int64_t n, int64_t d, floa
 float row_bound(double norm, double largest_feature_norm, int64_t d);
 float bound_floor(double largest_norm, double largest_feature_norm, int64_t d);
 
-// ||a|| in double; not finite if an element is not.
-double norm(const float* a, int64_t d);
-
 // Test hook: the bound is multiplied by this. 1 but in tests, which must see 0 lose features.
 extern double bound_scale_for_tests;
 

@@ -8,6 +8,7 @@
 #include "kernels.hpp"
 #include "sae4j.h"
 #include "screen.hpp"
+#include "sums.hpp"
 #include "test.hpp"
 #include "test_sae.hpp"
 
