@@ -26,13 +26,15 @@ constexpr int64_t kLeastInt8Weights = int64_t{1} << 18;
 // Up to this share of candidates the int8 screen is faster than SGEMM: a candidate costs a second digit and half a canonical dot. For a
 // few rows the dots read what would be read anyway.
 constexpr double kMostCandidates = 0.25, kMostCandidatesOfFew = 0.75;
-// Of a tile, while the cuts of the k best still rise: about three times as many as will be left to decide.
-constexpr double kMostForeseen = 0.25;
+// Of a tile, while the cuts of the k best still rise: about three times as many as will be left to decide. And the features of a
+// dictionary, to one that is wanted, below which there is no use in trying.
+constexpr double kMostForeseen = 0.75;
+constexpr int64_t kLeastFeaturesPerRank = 10;
 // Rows of an int8 screen's batch where the k best are selected: with few rows a tile holds many features, so that fewer are decided by
 // cuts that still rise. 0.38 of SGEMM instead of 0.63 for the 20 best (128 rows did no better).
 constexpr int64_t kRankedRows = 256;
-// Rows whose k best a thread selects, at least.
-constexpr int64_t kGroupRows = 64;
+// Rows whose k best a thread selects: at least so many, and where there are enough, so many or more.
+constexpr int64_t kLeastGroupRows = 16, kGroupRows = 64;
 // Features of an int8 screen's first look, in groups: about a hundredth of them.
 constexpr int64_t kLookedAt = 100, kLookGroup = 6, kMostLooks = 16;
 // Multiply-adds that are worth handing to another thread.
@@ -603,18 +605,21 @@ CpuModel::Score CpuModel::score(const Ranking& ranking, int64_t j) const {
 void CpuModel::select_top(const Batch& batch, const Ranking& ranking, Screen screen, int64_t k, Scratch& scratch,
                           sae_codes& codes) const {
   const int64_t rows = batch.rows, d_sae = weights.d_sae, most_features = std::min(d_sae, kTileScores / rows);
+  Batch plain = batch;
+  plain.int8 = nullptr;
+  if (screen == Screen::kInt8 && k * kLeastFeaturesPerRank > d_sae && !never_gives_way_for_tests) {
+    return select_top(plain, ranking, plain_screen(rows), k, scratch, codes);
+  }
   scratch.top.start(rows, k, ranking.order);
   scratch.scores.reserve(most_features * rows);
-  const int64_t groups = std::min<int64_t>(pool_.threads(), divide_up(rows, kGroupRows));
-  const int64_t group_rows = divide_up(divide_up(rows, groups), kGroupRows) * kGroupRows;
+  const int64_t groups = std::min<int64_t>(pool_.threads(), divide_up(rows, kLeastGroupRows));
+  const int64_t group_rows = divide_up(divide_up(rows, groups), kLeastGroupRows) * kLeastGroupRows;
   std::vector<int64_t> named(groups);
   const auto on_rows = [&](const auto& task) {
     pool_.run(groups, [&](int64_t group) {
       named[group] = task(std::min(rows, group * group_rows), std::min(rows, (group + 1) * group_rows));
     });
   };
-  Batch plain = batch;
-  plain.int8 = nullptr;
   for (int64_t first = 0; first < d_sae; first += most_features) {
     const Tile tile = {scratch.scores.data(), first, std::min(most_features, d_sae - first)};
     const Batch* scored = &batch;

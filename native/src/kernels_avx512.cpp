@@ -125,7 +125,7 @@ void gather_columns(const float* rows, int64_t stride, const int32_t* indices, c
     const float* row = rows + indices[j] * stride;
     const float* ahead = rows + indices[j + kAhead < nnz ? j + kAhead : nnz - 1] * stride;
 #pragma GCC unroll 16
-    for (int k = 0; k < kVectors; ++k) _mm_prefetch(reinterpret_cast<const char*>(ahead + 16 * k), _MM_HINT_T0);
+    for (int k = 0; k < kVectors; ++k) _mm_prefetch(reinterpret_cast<const char*>(ahead + 16 * k), _MM_HINT_T1);
     const __m512 value = _mm512_set1_ps(values[j]);
 #pragma GCC unroll 16
     for (int k = 0; k < kVectors - 1; ++k) sum[k] = _mm512_fmadd_ps(value, _mm512_loadu_ps(row + 16 * k), sum[k]);

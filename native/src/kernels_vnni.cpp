@@ -43,7 +43,7 @@ void block(const Int8Panel& panel, const Int8Feature* features, int64_t length, 
   // The next features lie behind these. Their short rows, read side by side, are no stream that a hardware prefetcher would know.
   const int8_t* next = features[0].digits + kFeatures * length;
   for (int64_t i = 0; i < length; i += 4, x += 4 * kPanelRows) {
-    _mm_prefetch(reinterpret_cast<const char*>(next + i * kFeatures), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(next + i * kFeatures), _MM_HINT_T1);
     __m512i rows[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) rows[v] = _mm512_load_si512(x + 64 * v);

@@ -39,7 +39,8 @@ bool has_int8() { return &int8_kernels(choose_kernels(nullptr)) != &kPortableInt
 const NamedScreen kScreens[kScreenCount] = {
     {"canonical", always, "", always, ""},
     {"sgemm", always, "", probe_sgemm, "SGEMM missed a planted feature: its error exceeds the float32 bound on this machine"},
-    {"int8", has_int8, "this CPU has neither AVX-512 VNNI nor AVX2", probe_int8, "the int8 products missed a planted feature"},
+    {"int8", has_int8, "this CPU has none of AVX-512 VNNI, AVX-VNNI, AVX2 and NEON dot products", probe_int8,
+     "the int8 products missed a planted feature"},
 };
 
 }  // namespace

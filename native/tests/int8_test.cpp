@@ -297,8 +297,10 @@ TEST(int8_gives_way_on_dense_batches) {
     check_same(sae, x.data(), n, "all active", &pairs);
     for (const sae_selection selection : {SAE_SELECT_TOP, SAE_SELECT_TOP_ABS}) {
       sae.selection = selection;
-      sae.k = 650;
-      check_same(sae, x.data(), n, "k is half of d_sae", &pairs);
+      for (const int64_t k : {150, 650}) {  // by what is named, and at once
+        sae.k = k;
+        check_same(sae, x.data(), n, "k is " + std::to_string(k) + " of 1300", &pairs);
+      }
     }
   }
 }

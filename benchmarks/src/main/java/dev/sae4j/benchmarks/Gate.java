@@ -4,14 +4,8 @@ import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
-import com.sun.management.ThreadMXBean;
 import dev.sae4j.Device;
-import dev.sae4j.Projection;
-import dev.sae4j.Pursuit;
-import dev.sae4j.SparseAutoencoder;
-import dev.sae4j.SparseCodes;
 import java.io.IOException;
-import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -22,7 +16,6 @@ import java.util.Map;
 import java.util.TreeMap;
 import java.util.function.Supplier;
 import java.util.stream.Stream;
-import org.bytedeco.javacpp.FloatPointer;
 
 /**
  * The performance gate. Each operation is timed in turn with a roof, in this one process; of at least seven such pairs the best
@@ -39,7 +32,6 @@ public final class Gate {
   private static final double QUICK_MARGIN = 0.5;
   private static final String FIRST_CALL = "first call of a new JVM, over a JVM that does nothing";
   private static final String PHASE = "... its phase: ";
-  private static final int SEED = 1;
 
   /**
    * @param operation what is guarded, one call
@@ -120,95 +112,7 @@ public final class Gate {
     return slower;
   }
 
-  // ---- what is guarded
-
-  /** The operations at one shape, on planted data, each with its roof. Belongs to one thread. */
-  static final class Operations implements AutoCloseable {
-    private final Planted planted;
-    private final SparseAutoencoder sae;
-    private final SparseCodes codes = new SparseCodes();
-    private final SparseCodes encoded = new SparseCodes();
-    private final FloatPointer scores;
-    private final FloatPointer xHat;
-    private final int batch;
-    private int next;
-
-    /** @param isSlow by the slowest kernel and no screen, to show that the gate closes */
-    Operations(int dIn, int dSae, double l0, int batch, boolean isSlow) {
-      this.batch = batch;
-      planted = new Planted(dIn, dSae, l0, 2 * batch, SEED);
-      Device device = isSlow ? Device.cpu().withScreen("canonical").withKernel("portable") : Device.cpu();
-      sae = SparseAutoencoder.open(planted.weights, device);
-      scores = new FloatPointer((long) batch * dSae);
-      xHat = new FloatPointer((long) batch * dIn);
-      sae.encode(planted.x, batch, encoded);
-    }
-
-    /** Rows that rotate through the activations. */
-    private FloatPointer x(int n) {
-      int batches = planted.rows / n;
-      return Planted.row(planted.x, (long) (next++ % batches) * n, planted.dIn);
-    }
-
-    private void sgemm(FloatPointer matrix) {
-      Roofs.sgemm(x(batch), batch, matrix, planted.dSae, planted.dIn, scores);
-    }
-
-    private void read(FloatPointer matrix) {
-      Roofs.read(matrix, (long) planted.dSae * planted.dIn);
-    }
-
-    List<Guard> guards() {
-      FloatPointer wEnc = planted.weights.wEnc();
-      FloatPointer wDec = planted.weights.wDec();
-      Projection top = Projection.top(20);
-      Pursuit omp = Pursuit.omp(8);
-      return List.of(
-          new Guard("encode, 1 row, over reading W_enc", () -> sae.encode(x(1), 1, codes), () -> read(wEnc)),
-          new Guard("encode, " + batch + " rows, over sgemm", () -> sae.encode(x(batch), batch, codes), () -> sgemm(wEnc)),
-          new Guard("top 20, 1 row, over reading W_dec", () -> sae.project(x(1), 1, top, codes), () -> read(wDec)),
-          new Guard("top 20, " + batch + " rows, over sgemm", () -> sae.project(x(batch), batch, top, codes), () -> sgemm(wDec)),
-          new Guard("decode, " + batch + " rows, over sgemm", () -> sae.decode(encoded, xHat), () -> sgemm(wEnc)),
-          new Guard("omp of 8 atoms, 1 row, over 8 readings of W_dec", () -> sae.pursue(x(1), 1, omp, codes), () -> readTimes(wDec, 8)));
-    }
-
-    private void readTimes(FloatPointer matrix, int times) {
-      for (int i = 0; i < times; i++) {
-        read(matrix);
-      }
-    }
-
-    /** Java heap that a call takes when all is reused; must be 0. */
-    double bytesAllocated() {
-      ThreadMXBean threads = (ThreadMXBean) ManagementFactory.getThreadMXBean();
-      FloatPointer x = x(1);
-      int calls = 2000;
-      for (int i = 0; i < calls; i++) { // until it is compiled
-        sae.encode(x, 1, codes);
-        sae.decode(codes, xHat);
-      }
-      long before = threads.getCurrentThreadAllocatedBytes();
-      for (int i = 0; i < calls; i++) {
-        sae.encode(x, 1, codes);
-        sae.decode(codes, xHat);
-      }
-      return (double) (threads.getCurrentThreadAllocatedBytes() - before) / calls;
-    }
-
-    String describe() {
-      return sae.describe();
-    }
-
-    @Override
-    public void close() {
-      codes.close();
-      encoded.close();
-      scores.close();
-      xHat.close();
-      sae.close();
-      planted.close();
-    }
-  }
+  // ---- the first call
 
   /**
    * From no process to the first codes, over a JVM that does nothing: as a whole, and by phase, since one that takes twice as
@@ -252,7 +156,7 @@ public final class Gate {
     }
   }
 
-  // ---- the command: [--quick] [--slow] [--record] [--json FILE] RECORDS, or --compare OLD.json... -- NEW.json...
+  // ---- the command: [--device NAME] [--quick] [--slow] [--record] [--json FILE] RECORDS, or --compare OLD.json... -- NEW.json...
 
   public static void main(String[] args) throws IOException {
     List<String> options = new ArrayList<>(List.of(args));
@@ -263,24 +167,44 @@ public final class Gate {
     boolean isQuick = options.remove("--quick");
     boolean isSlow = options.remove("--slow");
     boolean records = options.remove("--record");
-    int json = options.indexOf("--json");
-    Path jsonFile = json < 0 ? null : Path.of(options.remove(json + 1));
-    options.remove("--json");
-    if (options.size() != 1) {
-      System.err.println("usage: Gate [--quick] [--slow] [--record] [--json FILE] RECORDS.json | --compare OLD.json... -- NEW.json...");
+    String json = valueOf("--json", options);
+    String named = valueOf("--device", options);
+    Device device = Device.of(named == null ? "cpu" : named);
+    if (options.size() != 1 || isSlow && !device.isCpu()) {
+      System.err.println(
+          "usage: Gate [--device cuda[:i]] [--quick] [--slow (on the CPU)] [--record] [--json FILE] RECORDS.json"
+              + " | --compare OLD.json... -- NEW.json...");
       System.exit(2);
     }
-    System.exit(run(Path.of(options.get(0)), isQuick, isSlow, records, jsonFile));
+    if (!device.isAvailable()) {
+      System.err.println("gate: device " + device.name() + " cannot be measured here: " + device.reason());
+      System.exit(2);
+    }
+    System.exit(run(Path.of(options.get(0)), device, isQuick, isSlow, records, json));
   }
 
-  private static int run(Path recordsFile, boolean isQuick, boolean isSlow, boolean records, Path jsonFile) throws IOException {
-    try (Operations operations = new Operations(2304, 16384, 84, 256, isSlow)) {
-      String machine = machine(Device.cpu().detail());
+  /** Takes an option and its value out; null where it is not given. */
+  private static String valueOf(String option, List<String> options) {
+    int at = options.indexOf(option);
+    if (at < 0 || at + 1 == options.size()) {
+      return null;
+    }
+    options.remove(at);
+    return options.remove(at);
+  }
+
+  private static int run(Path recordsFile, Device device, boolean isQuick, boolean isSlow, boolean records, String json)
+      throws IOException {
+    try (GateOperations operations =
+        device.isCpu()
+            ? new GateOperations.OnCpu(2304, 16384, 84, 256, isSlow)
+            : new GateOperations.OnGpu(device.name(), 2304, 16384, 84, 4096)) {
+      String machine = machine(device.detail());
       System.out.println("# " + operations.describe() + "; records of \"" + machine + "\"");
       Map<String, Limit> limits = records(recordsFile).getOrDefault(machine, Map.of());
       Map<String, Double> ratios = new LinkedHashMap<>();
       int closed = 0;
-      for (Supplier<Map<String, Double>> measure : measures(operations, isQuick)) {
+      for (Supplier<Map<String, Double>> measure : measures(operations, device, isQuick)) {
         Map<String, Double> measured = measured(measure, limits, isQuick);
         measured.forEach((name, ratio) -> System.out.println(line(name, ratio, limits.get(name), isQuick)));
         closed += (int) measured.entrySet().stream().filter(ratio -> isClosed(ratio.getValue(), limits.get(ratio.getKey()), isQuick)).count();
@@ -289,8 +213,8 @@ public final class Gate {
       double bytes = operations.bytesAllocated();
       System.out.printf("%-58s %7.3f  %s%n", "bytes on the Java heap, a call", bytes, bytes < 1 ? "" : "CLOSED: expected 0");
       closed += bytes < 1 ? 0 : 1;
-      if (jsonFile != null) {
-        Files.writeString(jsonFile, JSON.toJson(ratios));
+      if (json != null) {
+        Files.writeString(Path.of(json), JSON.toJson(ratios));
       }
       if (records) {
         record(recordsFile, machine, ratios);
@@ -302,13 +226,15 @@ public final class Gate {
     }
   }
 
-  private static List<Supplier<Map<String, Double>>> measures(Operations operations, boolean isQuick) {
+  private static List<Supplier<Map<String, Double>>> measures(GateOperations operations, Device device, boolean isQuick) {
     int pairs = isQuick ? QUICK_PAIRS : PAIRS;
     List<Supplier<Map<String, Double>>> measures = new ArrayList<>();
     for (Guard guard : operations.guards()) {
       measures.add(() -> Map.of(guard.name, ratio(guard, pairs, isQuick ? QUICK_NANOS : NANOS)));
     }
-    measures.add(() -> firstCall(pairs));
+    if (device.isCpu()) {
+      measures.add(() -> firstCall(pairs));
+    }
     return measures;
   }
 
@@ -317,9 +243,12 @@ public final class Gate {
     return "%-58s %7.3f  %s".formatted(name, ratio, limit == null ? "no record" : "recorded %.3f%s".formatted(limit.ratio, closed));
   }
 
-  /** What ratios depend on: "avx512, SkylakeX with 2 threads" of "kernels avx512 avx2 portable, OpenBLAS 0.3.31 SkylakeX with 2 threads". */
+  /**
+   * What ratios depend on: "avx512, SkylakeX with 2 threads" of "kernels avx512 avx2 portable, OpenBLAS 0.3.31 SkylakeX with 2 threads",
+   * the name of a GPU.
+   */
   static String machine(String detail) {
-    return detail.replaceFirst("kernels (\\S+).*, OpenBLAS \\S+ ", "$1, ");
+    return detail.startsWith("kernels ") ? detail.replaceFirst("kernels (\\S+).*, OpenBLAS \\S+ ", "$1, ") : detail.replaceFirst(",.*", "");
   }
 
   private static Map<String, Map<String, Limit>> records(Path file) throws IOException {

@@ -7,10 +7,10 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sae4j.benchmarks.Gate.Guard;
 import dev.sae4j.benchmarks.Gate.Limit;
-import dev.sae4j.benchmarks.Gate.Operations;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 
@@ -34,7 +34,7 @@ class GateTest {
   }
 
   private static double encode(boolean isSlow) {
-    try (Operations operations = new Operations(512, 4096, 20, 256, isSlow)) {
+    try (GateOperations operations = new GateOperations.OnCpu(512, 4096, 20, 256, isSlow)) {
       Guard guard = operations.guards().get(1);
       assertTrue(guard.name().startsWith("encode, 256 rows"), guard.name());
       return Gate.ratio(guard, 7, NANOS);
@@ -43,7 +43,20 @@ class GateTest {
 
   @Test
   void everyOperationRunsAndAllocatesNothing() {
-    try (Operations operations = new Operations(128, 512, 8, 16, false)) {
+    try (GateOperations operations = new GateOperations.OnCpu(128, 512, 8, 16, false)) {
+      for (Guard guard : operations.guards()) {
+        double ratio = Gate.ratio(guard, 1, 100_000);
+        assertTrue(ratio > 0 && ratio < Double.POSITIVE_INFINITY, guard.name() + ": " + ratio);
+      }
+      assertTrue(operations.bytesAllocated() < 1);
+    }
+  }
+
+  /** Needs a GPU: {@code -Dsae4j.device=cuda}. */
+  @Test
+  void everyOperationRunsOnAGpu() {
+    Assumptions.assumeTrue("cuda".equals(System.getProperty("sae4j.device")), "sae4j.device is not cuda");
+    try (GateOperations operations = new GateOperations.OnGpu("cuda", 256, 1024, 8, 64)) {
       for (Guard guard : operations.guards()) {
         double ratio = Gate.ratio(guard, 1, 100_000);
         assertTrue(ratio > 0 && ratio < Double.POSITIVE_INFINITY, guard.name() + ": " + ratio);
@@ -97,6 +110,7 @@ class GateTest {
   @Test
   void aMachineIsItsBestKernelAndWhatOpenBlasChose() {
     assertEquals("avx512, SkylakeX with 2 threads", Gate.machine("kernels avx512 avx2 portable, OpenBLAS 0.3.31 SkylakeX with 2 threads"));
+    assertEquals("NVIDIA H200", Gate.machine("NVIDIA H200, sm_90, 143771 MiB, driver 13.0"));
   }
 
   @Test
