@@ -507,7 +507,9 @@ void CpuModel::decode(const sae_codes& codes, const float* x, bool direction, fl
     }
   };
   const bool small = (codes.nnz() + n * d_skip) * d < kWorthAThread;  // not worth cutting up
-  const int64_t slab = small ? d : kSlab, block = small ? std::max<int64_t>(n, 1) : std::clamp(divide_up(n, 4 * pool_.threads()), kLeastDecodeRows, kDecodeRows);
+  const int64_t slab = small ? d : kSlab;
+  const int64_t block =
+      small ? std::max<int64_t>(n, 1) : std::clamp(divide_up(n, 4 * pool_.threads()), kLeastDecodeRows, kDecodeRows);
   const int64_t blocks = divide_up(n, block);
   pool_.run(divide_up(d, slab) * blocks, [&](int64_t part) {
     const int64_t begin = part / blocks * slab, end = std::min(d, begin + slab);
@@ -630,7 +632,7 @@ void CpuModel::select_top(const Batch& batch, const Ranking& ranking, Screen scr
     }
     if (by == Screen::kInt8 && !never_gives_way_for_tests) {
       const double share = std::accumulate(named.begin(), named.end(), 0.0) / static_cast<double>(tile.features * rows);
-      if (share > (batch.int8->is_refined() ? kMostCandidatesOfFew : kMostForeseen)) {
+      if (share > kMostForeseen) {
         scored = &plain;
         by = plain_screen(rows);
         score_tile(plain, ranking.dictionary, by, tile);
