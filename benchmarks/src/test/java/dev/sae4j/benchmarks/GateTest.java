@@ -44,12 +44,16 @@ class GateTest {
   @Test
   void everyOperationRunsAndAllocatesNothing() {
     try (GateOperations operations = new GateOperations.OnCpu(128, 512, 8, 16, false)) {
-      for (Guard guard : operations.guards()) {
-        double ratio = Gate.ratio(guard, 1, 100_000);
-        assertTrue(ratio > 0 && ratio < Double.POSITIVE_INFINITY, guard.name() + ": " + ratio);
-      }
-      assertTrue(operations.bytesAllocated() < 1);
+      assertAllRunAndAllocateNothing(operations);
     }
+  }
+
+  private static void assertAllRunAndAllocateNothing(GateOperations operations) {
+    for (Guard guard : operations.guards()) {
+      double ratio = Gate.ratio(guard, 1, 100_000);
+      assertTrue(ratio > 0 && ratio < Double.POSITIVE_INFINITY, guard.name() + ": " + ratio);
+    }
+    assertTrue(operations.bytesAllocated() < 1);
   }
 
   /** Needs a GPU: {@code -Dsae4j.device=cuda}. */
@@ -57,11 +61,7 @@ class GateTest {
   void everyOperationRunsOnAGpu() {
     Assumptions.assumeTrue("cuda".equals(System.getProperty("sae4j.device")), "sae4j.device is not cuda");
     try (GateOperations operations = new GateOperations.OnGpu("cuda", 256, 1024, 8, 64)) {
-      for (Guard guard : operations.guards()) {
-        double ratio = Gate.ratio(guard, 1, 100_000);
-        assertTrue(ratio > 0 && ratio < Double.POSITIVE_INFINITY, guard.name() + ": " + ratio);
-      }
-      assertTrue(operations.bytesAllocated() < 1);
+      assertAllRunAndAllocateNothing(operations);
     }
   }
 
