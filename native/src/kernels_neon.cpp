@@ -75,7 +75,7 @@ void scores(const Int8Panel& panel, const Int8Feature* features, int count, int6
   }
 }
 
-// Few beside the products.
+// Its work is small beside the products'.
 Digits split(const float* y, int64_t d, float unit, uint8_t* high, uint8_t* low) {
   return kPortableInt8Kernels.split(y, d, unit, high, low);
 }
