@@ -16,7 +16,9 @@ import org.bytedeco.javacpp.FloatPointer;
  * from that is the {@link Form}'s: TopK's {@link Selection}, a {@link Normalization} of each row, a skip connection.
  *
  * <p>Fill the arrays after {@link #allocate}, then open models on them; from then on they must not change. Models borrow the
- * memory: closing the weights gives it back once the last model is closed too.
+ * memory: closing the weights gives it back once the last model is closed too. The pointers given out keep these weights from
+ * being freed while they, or pointers made from them, are reachable; buffers made from them ({@code asBuffer}) don't. None may be
+ * used once the memory is given back.
  */
 public final class SaeWeights implements AutoCloseable {
   /** Which features of a row are active: among those with p &gt; threshold_j. Ties go to the lower index. */
@@ -84,13 +86,13 @@ public final class SaeWeights implements AutoCloseable {
   private final long dOut;
   private final long dSae;
   private SaeInfo info;
-  private final FloatPointer wEnc;
-  private final FloatPointer wDec;
-  private final FloatPointer bDec;
-  private final FloatPointer wSkip;
-  private final FloatPointer threshold;
-  private final FloatPointer scale;
-  private final FloatPointer offset;
+  private final OwnedArray wEnc;
+  private final OwnedArray wDec;
+  private final OwnedArray bDec;
+  private final OwnedArray wSkip;
+  private final OwnedArray threshold;
+  private final OwnedArray scale;
+  private final OwnedArray offset;
   private final AtomicInteger users = new AtomicInteger(1);
   private final Owned memory;
   private volatile boolean closed;
@@ -113,11 +115,10 @@ public final class SaeWeights implements AutoCloseable {
           "no memory for weights of d_in %d, d_out %d, d_sae %d: %d bytes".formatted(dIn, dOut, dSae, 4 * total));
     }
     memory = Owned.by(this, "SaeWeights", () -> Sae4j.sae_free(block));
-    FloatPointer[] arrays = new FloatPointer[lengths.length];
+    OwnedArray[] arrays = new OwnedArray[lengths.length];
     long start = 0;
     for (int i = 0; i < lengths.length; i++) {
-      arrays[i] = block.getPointer(FloatPointer.class, start);
-      arrays[i].capacity(lengths[i]);
+      arrays[i] = new OwnedArray(this, block.getPointer(start), lengths[i]);
       start += aligned(lengths[i]);
     }
     wEnc = arrays[0];
@@ -222,11 +223,12 @@ public final class SaeWeights implements AutoCloseable {
     return 4 * (dSae * (dIn + dOut + 3) + dOut + (form.hasSkip ? dOut * dIn : 0));
   }
 
-  private FloatPointer open(FloatPointer array) {
+  /** Each time a new pointer: its position is its holder's. */
+  private FloatPointer open(OwnedArray array) {
     if (closed) {
       throw new IllegalStateException("these SaeWeights are closed");
     }
-    return array;
+    return new FloatPointer(array);
   }
 
   /** What the native engine takes; the arrays are still these. */

@@ -6,6 +6,7 @@ import dev.sae4j.internal.bindings.ModelHandle;
 import dev.sae4j.internal.bindings.Sae4j;
 import dev.sae4j.internal.bindings.WeightsStruct;
 import java.io.IOException;
+import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
@@ -631,6 +632,7 @@ public final class SparseAutoencoder implements AutoCloseable {
 
   private void end(long use) {
     lock.unlockRead(use);
+    Reference.reachabilityFence(this); // nothing else keeps this from being freed during the call
   }
 
   /** Waits for running calls, then frees what is held. Idempotent. */

@@ -3,10 +3,14 @@ package dev.sae4j;
 import dev.sae4j.internal.Native;
 import dev.sae4j.internal.bindings.CodesHandle;
 import dev.sae4j.internal.bindings.Sae4j;
+import java.lang.ref.Reference;
 import java.util.concurrent.locks.StampedLock;
+import java.util.function.Function;
+import java.util.function.ToLongFunction;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.IntPointer;
 import org.bytedeco.javacpp.LongPointer;
+import org.bytedeco.javacpp.Pointer;
 
 /**
  * Sparse feature values of n rows as CSR, in native memory: row offsets [n + 1], feature indices [nnz] ascending within a row,
@@ -17,6 +21,9 @@ import org.bytedeco.javacpp.LongPointer;
  * brings all three, once, or throws a SaeException. Any model of the same dSae can decode them, whatever its device.
  *
  * <p>Belongs to one thread at a time; a second one gets an IllegalStateException.
+ *
+ * <p>The pointers given out keep these codes from being freed while they, or pointers made from them, are reachable; buffers made
+ * from them ({@code asBuffer}) don't. Neither may be used after {@link #close}.
  */
 public final class SparseCodes implements AutoCloseable {
   private final CodesHandle handle;
@@ -136,32 +143,17 @@ public final class SparseCodes implements AutoCloseable {
 
   /** [n + 1]: no copy, valid until these codes are next written or closed. */
   public LongPointer rowOffsets() {
-    long use = begin();
-    try {
-      return Native.check(Sae4j.sae_codes_row_offsets(handle)).capacity(Sae4j.sae_codes_rows(handle) + 1);
-    } finally {
-      end(use);
-    }
+    return array(Sae4j::sae_codes_row_offsets, codes -> Sae4j.sae_codes_rows(codes) + 1, LongPointer::new);
   }
 
   /** [nnz]: no copy, valid until these codes are next written or closed. */
   public IntPointer indices() {
-    long use = begin();
-    try {
-      return Native.check(Sae4j.sae_codes_indices(handle)).capacity(Sae4j.sae_codes_nnz(handle));
-    } finally {
-      end(use);
-    }
+    return array(Sae4j::sae_codes_indices, Sae4j::sae_codes_nnz, IntPointer::new);
   }
 
   /** [nnz]: no copy, valid until these codes are next written or closed. */
   public FloatPointer values() {
-    long use = begin();
-    try {
-      return Native.check(Sae4j.sae_codes_values(handle)).capacity(Sae4j.sae_codes_nnz(handle));
-    } finally {
-      end(use);
-    }
+    return array(Sae4j::sae_codes_values, Sae4j::sae_codes_nnz, FloatPointer::new);
   }
 
   /**
@@ -169,26 +161,33 @@ public final class SparseCodes implements AutoCloseable {
    * valid until these codes are next written or closed.
    */
   public FloatPointer rowScale() {
-    long use = begin();
-    try {
-      return isNormalized() ? Native.check(Sae4j.sae_codes_scale(handle)).capacity(Sae4j.sae_codes_rows(handle)) : null;
-    } finally {
-      end(use);
-    }
+    return isNormalized() ? array(Sae4j::sae_codes_scale, Sae4j::sae_codes_rows, FloatPointer::new) : null;
   }
 
   /** [n]: what the SAE subtracted from each row, as {@link #rowScale}. */
   public FloatPointer rowShift() {
+    return isNormalized() ? array(Sae4j::sae_codes_shift, Sae4j::sae_codes_rows, FloatPointer::new) : null;
+  }
+
+  /** A pointer that keeps these codes, whose memory it is, from being freed while it is reachable. */
+  private <P extends Pointer> P array(
+      Function<CodesHandle, P> start, ToLongFunction<CodesHandle> length, Function<Pointer, P> pointer) {
     long use = begin();
     try {
-      return isNormalized() ? Native.check(Sae4j.sae_codes_shift(handle)).capacity(Sae4j.sae_codes_rows(handle)) : null;
+      P first = Native.check(start.apply(handle));
+      return pointer.apply(new OwnedArray(this, first, length.applyAsLong(handle)));
     } finally {
       end(use);
     }
   }
 
   private boolean isNormalized() {
-    return Sae4j.sae_codes_normalized(handle) != 0;
+    long use = begin();
+    try {
+      return Sae4j.sae_codes_normalized(handle) != 0;
+    } finally {
+      end(use);
+    }
   }
 
   /** Why the pursuit that wrote these codes ended in a row; {@code NONE} if none did. */
@@ -216,6 +215,7 @@ public final class SparseCodes implements AutoCloseable {
 
   void end(long use) {
     lock.unlockWrite(use);
+    Reference.reachabilityFence(this); // nothing else keeps these from being freed during the call
   }
 
   CodesHandle handle() {

@@ -6,6 +6,7 @@ import dev.sae4j.SparseCodes;
 import java.io.BufferedOutputStream;
 import java.io.IOException;
 import java.io.OutputStream;
+import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.LongBuffer;
@@ -133,6 +134,7 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
     }
     rows += count;
     nnz += values;
+    Reference.reachabilityFence(codes); // buffers don't keep them from being freed
   }
 
   private static void write(AtomicFile spool, Pointer from, long count) {

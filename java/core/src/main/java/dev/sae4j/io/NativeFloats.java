@@ -1,5 +1,6 @@
 package dev.sae4j.io;
 
+import java.lang.ref.Reference;
 import java.nio.FloatBuffer;
 import org.bytedeco.javacpp.FloatPointer;
 
@@ -21,6 +22,7 @@ final class NativeFloats {
       moveTo(index);
     }
     window.put((int) (index - start), from, offset, count);
+    Reference.reachabilityFence(this); // the window alone doesn't keep the memory from being freed
   }
 
   void get(long index, float[] into, int count) {
@@ -28,6 +30,7 @@ final class NativeFloats {
       moveTo(index);
     }
     window.get((int) (index - start), into, 0, count);
+    Reference.reachabilityFence(this);
   }
 
   private void moveTo(long index) {
