@@ -4,6 +4,10 @@ import dev.sae4j.SaeException;
 import dev.sae4j.internal.bindings.Sae4j;
 import java.io.File;
 import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.util.List;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Loader;
 import org.bytedeco.javacpp.Pointer;
@@ -22,7 +26,7 @@ public final class Native {
   /**
    * Loads the native libraries. The first failure's reason is kept: later attempts would only see a NoClassDefFoundError.
    *
-   * @throws SaeException if they cannot be loaded here
+   * @throws SaeException if they cannot be loaded here, or if another version's are in this JVM
    */
   public static void load() {
     if (!loaded) {
@@ -32,15 +36,31 @@ public final class Native {
 
   private static synchronized void loadOnce() {
     if (failure == null && !loaded) {
-      try {
-        Sae4j.sae_version();
-        loaded = true;
-      } catch (LinkageError e) {
-        failure = "the native engine cannot be loaded: " + rootMessage(e);
-      }
+      String reason = reasonNotToLoad();
+      loaded = reason == null;
+      failure = loaded ? null : "the native engine " + reason;
     }
     if (failure != null) {
       throw new SaeException(failure);
+    }
+  }
+
+  private static String reasonNotToLoad() {
+    try {
+      String library = text(Sae4j.sae_version()); // before all other calls, which that version may not have
+      String classes = version();
+      return library.equals(classes) ? null : LoadFailure.versions(classes, library);
+    } catch (LinkageError e) {
+      return LoadFailure.reason(e);
+    }
+  }
+
+  /** These classes' version. */
+  private static String version() {
+    try (InputStream version = Native.class.getResourceAsStream("version")) {
+      return version == null ? "unknown version" : new String(version.readAllBytes(), StandardCharsets.UTF_8).strip();
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
     }
   }
 
@@ -64,7 +84,9 @@ public final class Native {
         cudaLoaded = true;
       } catch (SaeException e) {
         cudaFailure = firstLine(e);
-      } catch (IOException | RuntimeException e) {
+      } catch (IOException e) {
+        cudaFailure = "the CUDA backend " + LoadFailure.reason(List.of(e), firstLine(e));
+      } catch (RuntimeException e) {
         cudaFailure = "the CUDA backend cannot be extracted: " + firstLine(e);
       }
     }
@@ -95,7 +117,7 @@ public final class Native {
     return firstLine(root);
   }
 
-  private static String firstLine(Throwable e) {
+  static String firstLine(Throwable e) {
     return String.valueOf(e.getMessage()).lines().findFirst().orElse(e.toString());
   }
 
