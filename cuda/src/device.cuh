@@ -190,8 +190,8 @@ struct ProjectGate {
 // Rows of x on the device, in one chunk of a call.
 struct Batch {
   const float* x;             // [rows, pitch]
-  const uint16_t* quantised;  // [rows of the mask, pitch] bf16, or null without a quantised screen
-  const RowBound* bounds;     // [rows of the mask]
+  const uint16_t* quantised;  // [rows, pitch] bf16, or null without a quantised screen
+  const RowBound* bounds;     // [rows]
   int64_t pitch;
   int rows;
   int64_t first_row;  // of the call's n: where errors are

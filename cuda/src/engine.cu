@@ -312,10 +312,8 @@ int64_t Engine::chunk_rows(int64_t n) const {
 // Measures a chunk's rows, and rounds them where a screen asks for it.
 Batch Engine::prepare(const Dictionary& dictionary, const float* x, int64_t first_row, int rows, Screen screen,
                       Workspace& workspace) const {
-  const int64_t mask_rows = round_up(rows, kMaskRows);
-  uint16_t* quantised =
-      screen == Screen::kCanonical ? nullptr : workspace.quantised.reserve(mask_rows * dictionary.pitch, "bf16 rows");
-  RowBound* bounds = workspace.bounds.reserve(mask_rows, "bounds");
+  uint16_t* quantised = screen == Screen::kCanonical ? nullptr : workspace.quantised.reserve(rows * dictionary.pitch, "bf16 rows");
+  RowBound* bounds = workspace.bounds.reserve(rows, "bounds");
   launch_prepare_rows(x, dictionary.pitch, rows, first_row, dictionary.largest_norm, dictionary.d, bound_scale_for_tests, quantised,
                       bounds, &workspace.status.data()->failures, workspace.stream);
   return {x, quantised, bounds, dictionary.pitch, rows, first_row};

@@ -21,7 +21,8 @@ constexpr int kStageBytes = kFeatureBytes + kTileRows * kTileK * 2;
 constexpr int kWarpFeatures = 64, kWarpRows = 64;
 constexpr int kFeatureTiles = kWarpFeatures / 16, kRowTiles = kWarpRows / 8;
 
-// Rows [count, pitch] from first on, 64 k from k on, into a tile; rows beyond the last are read again, and their bits dropped.
+// Rows [count, pitch] from first on, 64 k from k on, into a tile. In place of rows beyond the last, that one is read again; their bits
+// are dropped.
 template <int kRows>
 __device__ __forceinline__ void load_tile(char* tile, const uint16_t* rows, int64_t first, int64_t last, int64_t pitch, int64_t k) {
 #pragma unroll
@@ -46,7 +47,7 @@ __global__ void __launch_bounds__(kThreads) screen_mma_kernel(Features features,
     if (tile < tiles) {
       char* stage = memory + tile % kStages * kStageBytes;
       load_tile<kTileFeatures>(stage, features.quantised, first_feature, features.count - 1, features.pitch, tile * kTileK);
-      load_tile<kTileRows>(stage + kFeatureBytes, batch.quantised, first_row, INT64_MAX, batch.pitch, tile * kTileK);
+      load_tile<kTileRows>(stage + kFeatureBytes, batch.quantised, first_row, batch.rows - 1, batch.pitch, tile * kTileK);
     }
     ptx::commit_copies();
   };

@@ -189,8 +189,8 @@ struct Workspace {
   DeviceArray<Status> status;
   DeviceArray<float> x[2];             // [rows of a chunk, pitch]
   DeviceArray<float> normalized;       // [rows of a chunk, pitch]
-  DeviceArray<uint16_t> quantised;     // [rows of the mask, pitch]
-  DeviceArray<RowBound> bounds;        // [rows of the mask]
+  DeviceArray<uint16_t> quantised;     // [rows of a chunk, pitch]
+  DeviceArray<RowBound> bounds;        // [rows of a chunk]
   DeviceArray<uint32_t> mask, counts, sums, offsets, tally, row_counts;
   DeviceArray<uint32_t> candidate_rows, candidate_features;
   DeviceArray<float> candidate_values;

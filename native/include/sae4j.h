@@ -9,7 +9,8 @@
  *   i mod 128, i ascending), halved seven times (s[i] += s[i + 64], 32, 16, 8, 4, 2, 1), plus +0.0f.
  * Errors: a function that can fail returns a status; sae_last_error() then holds one line that says what, expected and got.
  *   Nothing prints, aborts or exits. x, v and weights must be finite.
- * Threads: a model may be used by any number of threads; a codes object by one at a time. Every call is synchronous.
+ * Threads: a model may be used by any number of threads; a codes object by one at a time, or, once on the host, by any number that
+ *   read it. Every call is synchronous.
  */
 #ifndef SAE4J_H
 #define SAE4J_H
@@ -30,7 +31,7 @@ typedef enum sae_status {
   SAE_OK = 0,
   SAE_INVALID_ARGUMENT = 1,
   SAE_OUT_OF_MEMORY = 2,
-  SAE_UNAVAILABLE = 3, /* a kernel or screen that was asked for by name cannot serve here */
+  SAE_UNAVAILABLE = 3, /* a kernel, screen or number of threads that was asked for cannot be had here */
   SAE_INTERNAL = 4
 } sae_status;
 
@@ -106,7 +107,8 @@ SAE_API void sae_free(float* array);
 
 /*
  * A model on the CPU. The arrays are borrowed: they must stay in place, unchanged, until sae_close.
- * threads: how many threads this model's calls use, the caller included; at least 1.
+ * threads: how many threads this model's calls use, the caller included; at least 1. SAE_UNAVAILABLE, with how many could be had, if
+ *          the system refuses one of them.
  * screen:  "canonical", "sgemm" or "int8" to force one, NULL to choose. No choice changes a bit of any result.
  *          int8 keeps a copy of w_enc, and from the first top-k projection of w_dec, in a quarter of its bytes; forcing another avoids it.
  *          It serves up to 65,536 dimensions. Batches on which it would name too many are screened plainly, forced or not.
@@ -167,8 +169,12 @@ SAE_API void sae_codes_destroy(sae_codes* codes);
 SAE_API sae_status sae_codes_assign(sae_codes* codes, int64_t n, int64_t d_sae, const int64_t* row_offsets,
                                     const int32_t* indices, const float* values, const float* scale, const float* shift);
 
-/* Sizes, and the arrays themselves: valid until the codes are next written or destroyed. Codes that a CUDA model wrote stay on the
- * device, where its decode finds them; the first call for one of the arrays brings them, and gives NULL if that fails. */
+/* Codes that a CUDA model wrote stay on the device, where its decode finds them. This brings their arrays to the host; codes that are
+ * there already are left as they are. */
+SAE_API sae_status sae_codes_to_host(sae_codes* codes);
+
+/* Sizes, and the arrays themselves: valid until the codes are next written or destroyed. An array that is only on a device is NULL,
+ * and sae_last_error() says so. */
 SAE_API int64_t sae_codes_rows(const sae_codes* codes);
 SAE_API int64_t sae_codes_features(const sae_codes* codes);
 SAE_API int64_t sae_codes_nnz(const sae_codes* codes);
@@ -176,7 +182,7 @@ SAE_API const int64_t* sae_codes_row_offsets(const sae_codes* codes);
 SAE_API const int32_t* sae_codes_indices(const sae_codes* codes);
 SAE_API const float* sae_codes_values(const sae_codes* codes);
 
-/* [n], what a model that normalises took out of each row; NULL, without an error, where none did. */
+/* [n], what a model that normalises took out of each row; NULL, without an error, where none did. On the host as the other arrays. */
 SAE_API int32_t sae_codes_normalized(const sae_codes* codes);
 SAE_API const float* sae_codes_scale(const sae_codes* codes);
 SAE_API const float* sae_codes_shift(const sae_codes* codes);
@@ -194,8 +200,9 @@ SAE_API sae_status sae_encode(const sae_model* model, const float* x, int64_t n,
  * x: [n, d_in], what was encoded; NULL unless the model has w_skip. Codes for a model that normalises must carry scale and shift, and
  * others must not. The codes of a direction (project, pursue) are of no x: with direction != 0 x may be NULL, for no such term, and
  * scale and shift absent, for scale 1.
+ * Codes that are only on another device than the model's are brought to the host first.
  */
-SAE_API sae_status sae_decode(const sae_model* model, const sae_codes* codes, const float* x, int32_t direction, float* x_hat);
+SAE_API sae_status sae_decode(const sae_model* model, sae_codes* codes, const float* x, int32_t direction, float* x_hat);
 
 /*
  * Signed projection of v [n, d]: coefficient_j = <v, d_j> (d = d_out), divided by ||d_j|| if unit != 0 (0 where ||d_j|| = 0),

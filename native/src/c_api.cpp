@@ -300,6 +300,13 @@ sae_status sae_codes_assign(sae_codes* codes, int64_t n, int64_t d_sae, const in
   });
 }
 
+sae_status sae_codes_to_host(sae_codes* codes) {
+  return guarded([&] {
+    require(codes, "codes");
+    codes->to_host();
+  });
+}
+
 int64_t sae_codes_rows(const sae_codes* codes) { return codes == nullptr ? 0 : codes->rows(); }
 int64_t sae_codes_features(const sae_codes* codes) { return codes == nullptr ? 0 : codes->features(); }
 int64_t sae_codes_nnz(const sae_codes* codes) { return codes == nullptr ? 0 : codes->nnz(); }
@@ -321,7 +328,7 @@ sae_status sae_encode(const sae_model* model, const float* x, int64_t n, sae_cod
   });
 }
 
-sae_status sae_decode(const sae_model* model, const sae_codes* codes, const float* x, int32_t direction, float* x_hat) {
+sae_status sae_decode(const sae_model* model, sae_codes* codes, const float* x, int32_t direction, float* x_hat) {
   return guarded([&] {
     require(model, "model");
     require(codes, "codes");
@@ -344,6 +351,7 @@ sae_status sae_decode(const sae_model* model, const sae_codes* codes, const floa
     } else if (x != nullptr) {
       fail(SAE_INVALID_ARGUMENT, "decode takes no x: the model has no skip connection");
     }
+    if (!model->finds(*codes)) codes->to_host();
     model->decode(*codes, x, direction != 0, x_hat);
   });
 }

@@ -34,7 +34,8 @@ void sae_codes::hold_on_device(int64_t n, int64_t nnz, bool normalized) {
   on_host_ = false;
 }
 
-void sae_codes::download() const {
+void sae_codes::to_host() {
+  if (on_host_) return;
   row_offsets_.reserve(rows_ + 1);
   reserve_nnz(device_nnz_);
   scale_.reserve(normalized_rows_ + 1);

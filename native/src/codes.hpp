@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "error.hpp"
 #include "memory.hpp"
 #include "sae4j.h"
 
@@ -39,15 +40,19 @@ struct sae_codes {
   int64_t rows() const { return rows_; }
   int64_t features() const { return features_; }
   int64_t nnz() const { return on_host_ ? row_offsets_[rows_] : device_nnz_; }
-  // These bring the arrays from the device if they are only there; they throw Error if that fails.
-  const int64_t* row_offsets() const { return bring(), row_offsets_.data(); }
-  const int32_t* indices() const { return bring(), indices_.data(); }
-  const float* values() const { return bring(), values_.data(); }
+
+  // Brings the arrays from the device if they are only there. One thread does so, before others read. Throws Error if that fails.
+  void to_host();
+
+  // These throw Error for arrays that are only on a device: they must not change what another thread may be reading.
+  const int64_t* row_offsets() const { return require_host(), row_offsets_.data(); }
+  const int32_t* indices() const { return require_host(), indices_.data(); }
+  const float* values() const { return require_host(), values_.data(); }
 
   // Of a model that normalises: what it took out of each row, [rows]. Null where none did.
   bool normalized() const { return normalized_; }
-  const float* scale() const { return normalized_ ? (bring(), scale_.data()) : nullptr; }
-  const float* shift() const { return normalized_ ? (bring(), shift_.data()) : nullptr; }
+  const float* scale() const { return normalized_ ? (require_host(), scale_.data()) : nullptr; }
+  const float* shift() const { return normalized_ ? (require_host(), shift_.data()) : nullptr; }
 
   // No rows, of so many features.
   void clear(int64_t features);
@@ -83,26 +88,25 @@ struct sae_codes {
   }
 
  private:
-  void reserve_nnz(int64_t nnz) const {
+  void reserve_nnz(int64_t nnz) {
     indices_.reserve(nnz);
     values_.reserve(nnz);
   }
 
-  void bring() const {
-    if (!on_host_) download();
+  void require_host() const {
+    if (!on_host_) sae::fail(SAE_INVALID_ARGUMENT, "the codes are only on a device: sae_codes_to_host brings them");
   }
-  void download() const;
 
   int64_t rows_ = 0;
   int64_t features_ = 0;
-  mutable sae::Buffer<int64_t> row_offsets_;
-  mutable sae::Buffer<int32_t> indices_;
-  mutable sae::Buffer<float> values_;
+  sae::Buffer<int64_t> row_offsets_;
+  sae::Buffer<int32_t> indices_;
+  sae::Buffer<float> values_;
   bool normalized_ = false;
   int64_t normalized_rows_ = 0;
-  mutable sae::Buffer<float> scale_;
-  mutable sae::Buffer<float> shift_;
-  mutable bool on_host_ = true;
+  sae::Buffer<float> scale_;
+  sae::Buffer<float> shift_;
+  bool on_host_ = true;
   bool is_on_device_ = false;
   int64_t device_nnz_ = 0;
   std::unique_ptr<sae::DeviceCodes> device_;

@@ -92,10 +92,14 @@ void CudaModel::encode(const float* x, int64_t n, sae_codes& codes) const {
   codes.hold_on_device(n, backend_.codes_nnz(device), weights.normalization != SAE_NORMALIZE_NONE);
 }
 
+bool CudaModel::finds(const sae_codes& codes) const {
+  const sae_cuda_codes* device = handle_of(codes.on_device());
+  return device != nullptr && backend_.codes_fit(engine_, device);
+}
+
 void CudaModel::decode(const sae_codes& codes, const float* x, bool direction, float* x_hat) const {
-  sae_cuda_codes* device = handle_of(codes.on_device());
-  if (device != nullptr && backend_.codes_fit(engine_, device)) {
-    require_ok(backend_, backend_.decode(engine_, device, x, direction, x_hat));
+  if (finds(codes)) {
+    require_ok(backend_, backend_.decode(engine_, handle_of(codes.on_device()), x, direction, x_hat));
     return;
   }
   const CudaCodes uploaded(backend_, engine_);

@@ -19,6 +19,7 @@ class CudaModel final : public sae_model {
   ~CudaModel() override;
 
   void encode(const float* x, int64_t n, sae_codes& codes) const override;
+  bool finds(const sae_codes& codes) const override;
   void decode(const sae_codes& codes, const float* x, bool direction, float* x_hat) const override;
   void project_dense(const float* v, int64_t n, sae_readout readout, bool unit, float* coefficients) const override;
   void project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign,

@@ -29,6 +29,8 @@ struct sae_model {
   virtual ~sae_model() = default;
 
   virtual void encode(const float* x, int64_t n, sae_codes& codes) const = 0;
+  // Whether decode reads these codes on the model's own device. Others must be on the host.
+  virtual bool finds(const sae_codes&) const { return false; }
   virtual void decode(const sae_codes& codes, const float* x, bool direction, float* x_hat) const = 0;
   virtual void project_dense(const float* v, int64_t n, sae_readout readout, bool unit, float* coefficients) const = 0;
   virtual void project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign,

@@ -423,13 +423,17 @@ void pursue(const sae_model& model, ThreadPool& pool, const float* v, int64_t n,
       pool.run(count, [&](int64_t i) { running[i]->write_residual(residuals.data() + i * d); });
       chosen.clear(model.weights.d_sae);
       model.project_top(residuals.data(), count, SAE_READOUT_DECODER, true, 1, how.non_negative, chosen);
+      chosen.to_host();
+      const int64_t* offsets = chosen.row_offsets();
+      const int32_t* indices = chosen.indices();
+      const float* values = chosen.values();
       pool.run(count, [&](int64_t i) {
         int32_t atom = -1;
         float correlation = 0;
-        for (int64_t k = chosen.row_offsets()[i]; k < chosen.row_offsets()[i + 1]; ++k) {
-          if (how.non_negative && chosen.values()[k] < 0) continue;
-          atom = chosen.indices()[k];
-          correlation = chosen.values()[k];
+        for (int64_t k = offsets[i]; k < offsets[i + 1]; ++k) {
+          if (how.non_negative && values[k] < 0) continue;
+          atom = indices[k];
+          correlation = values[k];
         }
         running[i]->step(atom, correlation);
       });

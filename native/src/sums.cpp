@@ -4,8 +4,8 @@
 #include <cmath>
 #include <numeric>
 
-// Compiled several times; the loader picks what this CPU has.
-#if defined(__x86_64__) && defined(__GLIBC__)
+// Compiled several times; the loader picks what this CPU has. (Before ThreadSanitizer is up, which would watch the choice.)
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_THREAD__)
 #define SAE_FOR_EACH_CPU __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define SAE_FOR_EACH_CPU

@@ -1,7 +1,9 @@
 #include "thread_pool.hpp"
 
 #include <algorithm>
+#include <system_error>
 
+#include "error.hpp"
 #include "float_environment.hpp"
 
 namespace sae {
@@ -10,13 +12,20 @@ ThreadPool::ThreadPool(int threads) {
   workers_.reserve(threads - 1);
   try {
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { worker(); });
+  } catch (const std::system_error& refused) {
+    const int had = this->threads();
+    stop();
+    fail(SAE_UNAVAILABLE, "the system allows %d of the %d threads asked for (%s): ask for no more than that", had, threads,
+         refused.code().message().c_str());
   } catch (...) {
-    this->~ThreadPool();
+    stop();
     throw;
   }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;

@@ -13,7 +13,7 @@ namespace sae {
 // The engine's own threads. Callers may run jobs at the same time: each works on its own job, idle workers help any.
 class ThreadPool {
  public:
-  // threads counts the caller, so threads - 1 workers are started.
+  // threads counts the caller, so threads - 1 workers are started. Throws Error, with how many could be had, if the system refuses one.
   explicit ThreadPool(int threads);
   ~ThreadPool();
 
@@ -43,6 +43,7 @@ class ThreadPool {
     int64_t failed_at = INT64_MAX;  // guarded by the pool's mutex
   };
 
+  void stop();
   void run_job(Job& job);
   void work_on(Job& job);
   void worker();

@@ -116,7 +116,7 @@ void check_form(const Sae& sae, sae_model* model, test::Kind kind, Guarded<float
       CHECK(n == 0 || std::memcmp(exact.data(), x_hat.data(), sizeof(float) * exact.size()) == 0, "%s: decode differs", place.c_str());
     }
   }
-  CHECK(sae_codes_indices(got) != nullptr, "%s: %s", place.c_str(), sae_last_error());
+  CHECK(sae_codes_to_host(got) == SAE_OK, "%s: %s", place.c_str(), sae_last_error());
   const std::string difference = same_codes(expected, got);
   CHECK(difference.empty(), "%s: %s", place.c_str(), difference.c_str());
 }
@@ -129,7 +129,7 @@ void compare(Sae& sae, sae_model* cpu, sae_model* cuda, int64_t n, const char* w
   for (int64_t i = 0; i < v.size(); ++i) v[i] = random.normal();
   const auto same = [&](const char* operation, sae_status status, sae_codes* expected, sae_codes* got) {
     CHECK(status == SAE_OK, "%s: %s", operation, sae_last_error());
-    sae_codes_indices(got);  // brings them from the device
+    CHECK(sae_codes_to_host(got) == SAE_OK, "%s: %s", operation, sae_last_error());
     const std::string difference = same_codes(expected, got);
     CHECK(difference.empty(), "%s, %s, n %lld, d_in %lld, d_sae %lld: %s", what, operation, (long long)n, (long long)sae.d_in,
           (long long)sae.d_sae, difference.c_str());
@@ -188,8 +188,7 @@ void inject_failures(Sae& sae, const char* screen, int64_t step) {
           failed += s != SAE_OK;
           if (s != SAE_OK) status = s;
         }
-        const int32_t* indices = sae_codes_indices(codes);
-        failed += indices == nullptr;
+        failed += sae_codes_to_host(codes) != SAE_OK;
         total = std::max(total, calls());
         CHECK(failed > 0 || calls() < call, "call %lld failed, and nobody said so", (long long)call);
         CHECK(failed == 0 || std::string(sae_last_error()).size() > 10, "no text for the failure of call %lld", (long long)call);
@@ -197,7 +196,7 @@ void inject_failures(Sae& sae, const char* screen, int64_t step) {
         fail_call(0, 0);
         CHECK(sae_encode(model, x.data(), 2, codes) == SAE_OK, "after the failure of call %lld: %s", (long long)call,
               sae_last_error());
-        CHECK(sae_codes_indices(codes) != nullptr, "%s", sae_last_error());
+        CHECK(sae_codes_to_host(codes) == SAE_OK, "%s", sae_last_error());
       } else {
         total = std::max(total, call + step);
         CHECK(model == nullptr, "a failed open gave a model");
@@ -212,6 +211,28 @@ void inject_failures(Sae& sae, const char* screen, int64_t step) {
 }
 
 }  // namespace
+
+// Few calls that go through all kernels: for tools under which a kernel takes seconds.
+TEST(every_kernel_in_a_small_call) {
+  const int64_t n = 34;
+  for (const char* screen : screens()) {
+    for (const sae_selection selection : {SAE_SELECT_GATE, SAE_SELECT_TOP_ABS}) {
+      Sae sae(130, 130, 270);
+      sae.selection = selection;
+      sae.k = selection == SAE_SELECT_GATE ? 0 : 5;
+      sae.normalization = selection == SAE_SELECT_GATE ? SAE_NORMALIZE_NONE : SAE_NORMALIZE_LAYER;
+      sae.has_skip = selection != SAE_SELECT_GATE;
+      sae_model* model = open(sae, screen);
+      Guarded<float> x(n * sae.d_in);
+      Random random;
+      for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
+      check_form(sae, model, test::kRandom, x, n, screen);
+      Codes top;
+      CHECK(sae_project_top(model, x.data(), n, SAE_READOUT_DECODER, 1, 5, 1, top) == SAE_OK, "%s", sae_last_error());
+      sae_close(model);
+    }
+  }
+}
 
 TEST(cuda_equals_the_cpu_on_every_shape_and_screen) {
   const struct {
@@ -416,7 +437,7 @@ TEST(callers_device_pointers_and_stream_serve) {
       copy(other_hat.data(), device_hat, n * d, stream);
       copy(other_dense.data(), device_dense, n * 200, stream);
       hook<int(void*)>("cudaStreamSynchronize")(stream);
-      sae_codes_indices(got);
+      CHECK(sae_codes_to_host(got) == SAE_OK, "%s", sae_last_error());
       CHECK(same_codes(expected, got).empty(), "d %lld: %s", (long long)d, same_codes(expected, got).c_str());
       CHECK(std::memcmp(x_hat.data(), other_hat.data(), sizeof(float) * n * d) == 0, "decode differs");
       for (int64_t i = 0; i < dense.size(); ++i) {
@@ -475,13 +496,36 @@ TEST(every_form_serves_device_pointers) {
       x[280 * d + 9] = after[280 * d + 9];
     }
     test::expect_codes(sae, x.data(), n, *expected.handle);
-    sae_codes_indices(got);
+    CHECK(sae_codes_to_host(got) == SAE_OK, "%s", sae_last_error());
     CHECK(same_codes(expected, got).empty(), "d %lld: %s", (long long)d, same_codes(expected, got).c_str());
     CHECK(std::memcmp(exact.data(), x_hat.data(), sizeof(float) * n * d) == 0, "decode differs");
     CHECK(std::memcmp(x.data(), after.data(), sizeof(float) * n * d) == 0, "x was changed");
     sae_close(model);
     hook<int(void*)>("cudaStreamDestroy")(stream);
   }
+}
+
+TEST(codes_come_from_the_device_when_they_are_told_to) {
+  const int64_t n = 5, d = 30;
+  Sae sae(d, d, 70);
+  Guarded<float> x(n * d), x_hat(n * d), other_hat(n * d);
+  Random random;
+  for (int64_t i = 0; i < x.size(); ++i) x[i] = random.normal();
+  sae_model* model = open(sae, nullptr);
+  Codes codes;
+  CHECK(sae_encode(model, x.data(), n, codes) == SAE_OK, "%s", sae_last_error());
+  CHECK(sae_codes_rows(codes) == n && sae_codes_nnz(codes) > 0, "no sizes");
+  CHECK(sae_codes_row_offsets(codes) == nullptr && sae_codes_indices(codes) == nullptr && sae_codes_values(codes) == nullptr,
+        "arrays that nobody brought");
+  CHECK(std::string(sae_last_error()).find("sae_codes_to_host") != std::string::npos, "%s", sae_last_error());
+  CHECK(sae_decode(model, codes, nullptr, 0, x_hat.data()) == SAE_OK, "%s", sae_last_error());
+  CHECK(sae_codes_values(codes) == nullptr, "the model's own decode needs no arrays of the host");
+  sae_model* cpu = sae.open(1);
+  CHECK(sae_decode(cpu, codes, nullptr, 0, other_hat.data()) == SAE_OK, "%s", sae_last_error());
+  CHECK(std::memcmp(x_hat.data(), other_hat.data(), sizeof(float) * n * d) == 0, "decode differs");
+  CHECK(sae_codes_to_host(codes) == SAE_OK && sae_codes_values(codes) != nullptr, "%s", sae_last_error());
+  sae_close(cpu);
+  sae_close(model);
 }
 
 TEST(threads_share_a_cuda_model) {
@@ -493,14 +537,14 @@ TEST(threads_share_a_cuda_model) {
   sae_model* model = open(sae, nullptr);
   Codes expected;
   CHECK(sae_encode(model, x.data(), n, expected) == SAE_OK, "%s", sae_last_error());
-  sae_codes_indices(expected);
+  CHECK(sae_codes_to_host(expected) == SAE_OK, "%s", sae_last_error());
   std::vector<std::thread> threads;
   std::vector<std::string> differences(4);
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       Codes got;
       for (int repeat = 0; repeat < 5 && differences[t].empty(); ++repeat) {
-        differences[t] = sae_encode(model, x.data(), n, got) == SAE_OK && sae_codes_indices(got) != nullptr
+        differences[t] = sae_encode(model, x.data(), n, got) == SAE_OK && sae_codes_to_host(got) == SAE_OK
                              ? same_codes(expected, got)
                              : sae_last_error();
       }
@@ -662,7 +706,7 @@ TEST(cuda_names_bad_arguments_and_overflow) {
     sae_model* cpu = sae.open(1);
     Codes expected;
     CHECK(sae_encode(cpu, x.data(), n, expected) == SAE_OK && sae_encode(model, x.data(), n, codes) == SAE_OK, "%s", sae_last_error());
-    sae_codes_indices(codes);
+    CHECK(sae_codes_to_host(codes) == SAE_OK, "%s", sae_last_error());
     CHECK(same_codes(expected, codes).empty(), "large rows: %s", same_codes(expected, codes).c_str());
     sae_close(cpu);
     sae_close(model);

@@ -87,6 +87,42 @@ TEST(project_takes_little_scratch_for_any_n) {
   });
 }
 
+// Address space for some threads and not for all: both libraries say how many could be had, and serve with as many.
+TEST(refused_threads_are_an_error_that_names_how_many_could_be_had) {
+  in_a_process_of_its_own([] {
+    const int64_t d = 16, d_sae = 32;
+    const std::vector<float> ones(d * d_sae, 1);
+    const sae_weights sae = {d, d, d_sae, ones.data(), ones.data(), ones.data(), nullptr, ones.data(), ones.data(), ones.data(),
+                             SAE_SELECT_GATE, 0, SAE_NORMALIZE_NONE};
+    const auto open_cpu = [&](int threads, sae_model** model) { return sae_cpu_open(&sae, threads, "canonical", nullptr, model); };
+    const auto open_cuda = [&](int threads, sae_model** model) { return sae_cuda_open(0, &sae, threads, "canonical", nullptr, model); };
+    const auto expect_a_number = [](const auto& open) {
+      sae_model* model = nullptr;
+      CHECK(open(2, &model) == SAE_OK, "%s", sae_last_error());  // what is made once is there before memory becomes scarce
+      sae_close(model);
+      long pages = 0;
+      std::FILE* statm = std::fopen("/proc/self/statm", "r");
+      CHECK(statm != nullptr && std::fscanf(statm, "%ld", &pages) == 1, "no size of this process");
+      std::fclose(statm);
+      rlimit limit = {static_cast<rlim_t>(pages) * sysconf(_SC_PAGESIZE) + (rlim_t{512} << 20), RLIM_INFINITY};
+      setrlimit(RLIMIT_AS, &limit);
+      for (int repeat = 0; repeat < 2; ++repeat) {
+        CHECK(open(1000, &model) == SAE_UNAVAILABLE && model == nullptr, "1000 threads in 512 MiB");
+        int had = 0;
+        CHECK(std::sscanf(sae_last_error(), "the system allows %d of the 1000 threads", &had) == 1 && had > 1 && had < 1000, "%s",
+              sae_last_error());
+      }
+      limit.rlim_cur = RLIM_INFINITY;
+      setrlimit(RLIMIT_AS, &limit);
+      CHECK(open(4, &model) == SAE_OK, "afterwards: %s", sae_last_error());
+      sae_close(model);
+    };
+    expect_a_number(open_cpu);
+    CHECK(sae_cuda_load(SAE4J_CUDA_EMULATED) == SAE_OK, "%s", sae_last_error());
+    expect_a_number(open_cuda);
+  });
+}
+
 TEST(codes_used_ten_thousand_times_do_not_grow) {
   const int64_t d = 16, d_sae = 128, n = 8;
   std::vector<float> weights(d * d_sae * 2 + d + 3 * d_sae), x(n * d);

@@ -174,6 +174,7 @@ public final class SparseCodes implements AutoCloseable {
       Function<CodesHandle, P> start, ToLongFunction<CodesHandle> length, Function<Pointer, P> pointer) {
     long use = begin();
     try {
+      Native.check(Sae4j.sae_codes_to_host(handle));
       P first = Native.check(start.apply(handle));
       return pointer.apply(new OwnedArray(this, first, length.applyAsLong(handle)));
     } finally {
