@@ -11,6 +11,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.LongBuffer;
 import java.nio.channels.Channels;
+import java.nio.channels.FileChannel;
 import java.nio.channels.WritableByteChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
@@ -26,8 +27,8 @@ import org.bytedeco.javacpp.Pointer;
 /**
  * Writes codes [n, d_sae] to an .npz file that {@code scipy.sparse.load_npz} opens (CSR: {@code format}, {@code shape} and
  * {@code indptr} int64, {@code indices} int32, {@code data} float32; and {@code scale} and {@code shift}, float32 [n], where the
- * SAE normalises, which scipy passes over), a chunk of rows at a time. The arrays are spooled to files beside the target until
- * their sizes are known. Nothing is seen under the file's name before {@link #commit}; a
+ * SAE normalises, which scipy passes over), a chunk of rows at a time. The arrays are spooled to disk beside the target until their
+ * sizes are known. Nothing is seen under the file's name before {@link #commit}; a
  * writer closed without it leaves no trace, and an old file whole. Belongs to one thread.
  */
 public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable {
@@ -35,25 +36,25 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
   private static final LocalDateTime NO_DATE = LocalDateTime.of(1980, 1, 1, 0, 0); // equal codes, equal files
 
   private final long dSae;
-  private final AtomicFile indptr;
-  private final AtomicFile indices;
-  private final AtomicFile data;
-  private final AtomicFile scale;
-  private final AtomicFile shift;
   private final AtomicFile file;
+  private final FileChannel indptr;
+  private final FileChannel indices;
+  private final FileChannel data;
+  private final FileChannel scale;
+  private final FileChannel shift;
   private final ByteBuffer offsets = ByteBuffer.allocateDirect(CHUNK * Long.BYTES).order(ByteOrder.LITTLE_ENDIAN);
   private long rows;
   private long nnz;
   private boolean normalized;
 
-  private CodesWriter(long dSae, AtomicFile[] files) {
+  private CodesWriter(long dSae, AtomicFile file, FileChannel[] spools) {
     this.dSae = dSae;
-    indptr = files[0];
-    indices = files[1];
-    data = files[2];
-    scale = files[3];
-    shift = files[4];
-    file = files[5];
+    this.file = file;
+    indptr = spools[0];
+    indices = spools[1];
+    data = spools[2];
+    scale = spools[3];
+    shift = spools[4];
   }
 
   /**
@@ -65,15 +66,16 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
     if (dSae < 1 || dSae > Integer.MAX_VALUE) {
       throw new IllegalArgumentException("d_sae must be 1 to %d, got %d".formatted(Integer.MAX_VALUE, dSae));
     }
-    AtomicFile[] files = new AtomicFile[6];
+    AtomicFile file = new AtomicFile(path);
+    FileChannel[] spools = new FileChannel[5];
     try {
-      for (int i = 0; i < files.length; i++) {
-        files[i] = new AtomicFile(path);
+      for (int i = 0; i < spools.length; i++) {
+        spools[i] = file.spool();
       }
-      files[0].write(ByteBuffer.allocate(Long.BYTES)); // indptr[0] = 0
-      return new CodesWriter(dSae, files);
+      file.write(spools[0], ByteBuffer.allocate(Long.BYTES)); // indptr[0] = 0
+      return new CodesWriter(dSae, file, spools);
     } catch (RuntimeException | Error e) {
-      closeAll(files);
+      closeAll(file, spools);
       throw e;
     }
   }
@@ -118,7 +120,7 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
       for (int i = 0; i < n; i++) {
         shifted.put(i, nnz + ends.get(i));
       }
-      indptr.write(offsets.limit(n * Long.BYTES));
+      file.write(indptr, offsets.limit(n * Long.BYTES));
       if (normalized) {
         write(scale, rowScale.getPointer(FloatPointer.class, row), n);
         write(shift, rowShift.getPointer(FloatPointer.class, row), n);
@@ -137,8 +139,8 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
     Reference.reachabilityFence(codes); // buffers don't keep them from being freed
   }
 
-  private static void write(AtomicFile spool, Pointer from, long count) {
-    spool.write(from.capacity(count).asByteBuffer());
+  private void write(FileChannel spool, Pointer from, long count) {
+    file.write(spool, from.capacity(count).asByteBuffer());
   }
 
   /**
@@ -147,8 +149,7 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
    * @throws SaeException if that fails
    */
   public void commit() {
-    OutputStream out = new BufferedOutputStream(Channels.newOutputStream(file.channel()), CHUNK);
-    try (ZipOutputStream zip = new ZipOutputStream(out)) { // Zip64 where sizes ask for it
+    try (ZipOutputStream zip = new ZipOutputStream(stream())) { // Zip64 where sizes ask for it
       zip.setLevel(Deflater.NO_COMPRESSION);
       add(zip, "indices", "<i4", "(%d,)".formatted(nnz), indices);
       add(zip, "indptr", "<i8", "(%d,)".formatted(rows + 1), indptr);
@@ -166,6 +167,16 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
     file.commit();
   }
 
+  /** Stays open when closed: the file is yet to be committed. */
+  private OutputStream stream() {
+    return new BufferedOutputStream(Channels.newOutputStream(file.channel()), CHUNK) {
+      @Override
+      public void close() throws IOException {
+        flush();
+      }
+    };
+  }
+
   private static void begin(ZipOutputStream zip, String name, String descr, String shape) throws IOException {
     ZipEntry entry = new ZipEntry(name + ".npy");
     entry.setTimeLocal(NO_DATE);
@@ -179,12 +190,12 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
     zip.closeEntry();
   }
 
-  private static void add(ZipOutputStream zip, String name, String descr, String shape, AtomicFile spool) throws IOException {
+  private static void add(ZipOutputStream zip, String name, String descr, String shape, FileChannel spool) throws IOException {
     begin(zip, name, descr, shape);
     WritableByteChannel out = Channels.newChannel(zip);
-    long size = spool.channel().size();
+    long size = spool.size();
     for (long at = 0; at < size; ) {
-      at += spool.channel().transferTo(at, size - at, out);
+      at += spool.transferTo(at, size - at, out);
     }
     zip.closeEntry();
     spool.close(); // its disk space is needed for what follows
@@ -193,22 +204,18 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
   /** Discards what was not committed. Idempotent. */
   @Override
   public void close() {
-    closeAll(indptr, indices, data, scale, shift, file);
+    closeAll(file, indptr, indices, data, scale, shift);
   }
 
-  private static void closeAll(AtomicFile... files) {
-    SaeException failure = null;
-    for (AtomicFile file : files) {
-      try {
-        if (file != null) {
-          file.close();
+  private static void closeAll(AtomicFile file, FileChannel... spools) {
+    try (file) {
+      for (FileChannel spool : spools) {
+        if (spool != null) {
+          spool.close();
         }
-      } catch (SaeException e) {
-        failure = e;
       }
-    }
-    if (failure != null) {
-      throw failure;
+    } catch (IOException e) {
+      throw file.failed(e);
     }
   }
 }
