@@ -50,7 +50,7 @@ final class Decompose implements Callable<Integer> {
       if (model.json) {
         out.println(Json.of(result));
       } else {
-        out.println(directions + ":");
+        out.println(Output.line(directions) + ":");
         print(result, out);
       }
       return 0;

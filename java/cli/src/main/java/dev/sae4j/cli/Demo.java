@@ -258,7 +258,7 @@ final class Demo implements Callable<Integer> {
     out.println();
     out.println("6. \"%s\" diagnosed, and decomposed into %d signed features".formatted(SHOWN, ATOMS));
     for (String finding : diagnosis.findings()) {
-      out.println("  * " + finding);
+      out.println("  * " + Output.line(finding));
     }
     out.println();
     Decompose.print(diagnosis.decomposition(), out);

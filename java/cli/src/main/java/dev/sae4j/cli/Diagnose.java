@@ -86,7 +86,7 @@ final class Diagnose implements Callable<Integer> {
       if (model.json) {
         out.println(Json.of(diagnosis));
       } else {
-        out.println(vector + ":");
+        out.println(Output.line(vector) + ":");
         print(diagnosis, out);
         if (report != null) {
           out.println();
@@ -159,7 +159,7 @@ final class Diagnose implements Callable<Integer> {
 
   static void print(Diagnosis d, PrintWriter out) {
     for (String finding : d.findings()) {
-      out.println("  * " + finding);
+      out.println("  * " + Output.line(finding));
     }
     out.println();
     Tables.facts(

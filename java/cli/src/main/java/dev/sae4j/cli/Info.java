@@ -203,7 +203,7 @@ final class Info implements Callable<Integer> {
     if (!sentences.isEmpty()) {
       out.println();
       out.println("  " + title);
-      sentences.forEach(sentence -> out.println("    " + sentence));
+      sentences.forEach(sentence -> out.println("    " + Output.line(sentence)));
     }
   }
 }

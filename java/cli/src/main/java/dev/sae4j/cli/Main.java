@@ -2,11 +2,9 @@ package dev.sae4j.cli;
 
 import dev.sae4j.SaeException;
 import java.io.FileDescriptor;
-import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.UncheckedIOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.AccessDeniedException;
 import java.nio.file.FileSystemException;
 import java.nio.file.NoSuchFileException;
@@ -43,28 +41,39 @@ public final class Main implements Runnable {
     // JavaCPP counts the weights' pages as its own, and would refuse a large SAE for the sake of a small Java heap.
     System.setProperty("org.bytedeco.javacpp.maxPhysicalBytes", "0");
     Interruption.watch();
+    Output out = Output.of(FileDescriptor.out);
+    CommandLine command = commandLine(out, Output.of(FileDescriptor.err));
     int exitCode;
     try {
-      exitCode = commandLine().execute(args);
+      exitCode = command.execute(args);
     } catch (OutOfMemoryError e) {
-      System.err.println("sae4j: out of memory: " + e.getMessage());
-      exitCode = 1;
+      exitCode = fail("out of memory: " + e.getMessage(), command);
     }
-    System.exit(exitCode);
+    System.exit(printed(out, exitCode, command));
   }
 
-  static CommandLine commandLine() {
+  static CommandLine commandLine(Output out, Output err) {
     return new CommandLine(new Main())
-        .setOut(utf8(FileDescriptor.out))
-        .setErr(utf8(FileDescriptor.err))
+        .setOut(new PrintWriter(out, true))
+        .setErr(new PrintWriter(err, true))
+        .setColorScheme(CommandLine.Help.defaultColorScheme(CommandLine.Help.Ansi.OFF)) // escapes don't pass
         .setUsageHelpWidth(Math.min(100, Terminal.columns()))
         .setParameterExceptionHandler(Main::misused)
         .setExecutionExceptionHandler((e, command, parsed) -> failed(e, command));
   }
 
-  /** Labels are Unicode, whatever the locale. */
-  private static PrintWriter utf8(FileDescriptor stream) {
-    return new PrintWriter(new FileOutputStream(stream), true, StandardCharsets.UTF_8);
+  /** The exit code, once it is known whether all that was printed arrived. */
+  static int printed(Output out, int exitCode, CommandLine command) {
+    String failure = out.failure();
+    if (failure == null || exitCode != 0) {
+      return exitCode;
+    }
+    return Output.isBrokenPipe(failure) ? Output.BROKEN_PIPE : fail("stdout cannot be written: " + failure, command);
+  }
+
+  private static int fail(String message, CommandLine command) {
+    command.getErr().println("sae4j: " + Output.line(message));
+    return 1;
   }
 
   @Override
@@ -75,7 +84,7 @@ public final class Main implements Runnable {
   private static int misused(ParameterException e, String[] args) {
     CommandLine command = e.getCommandLine();
     PrintWriter err = command.getErr();
-    err.println("sae4j: " + oneLine(e.getMessage()));
+    err.println("sae4j: " + Output.line(e.getMessage()));
     if (!UnmatchedArgumentException.printSuggestions(e, err)) {
       err.println("See '" + command.getCommandSpec().qualifiedName() + " --help'.");
     }
@@ -91,8 +100,7 @@ public final class Main implements Runnable {
     if (!isExpected) {
       throw e; // a bug: the stack trace is for us
     }
-    command.getErr().println("sae4j: " + oneLine(reason(e)));
-    return 1;
+    return fail(reason(e), command);
   }
 
   private static String reason(Exception e) {
@@ -110,10 +118,6 @@ public final class Main implements Runnable {
         : e instanceof AccessDeniedException ? "permission denied"
         : e.getReason() == null ? e.getClass().getSimpleName()
         : e.getReason();
-  }
-
-  private static String oneLine(String message) {
-    return message.lines().findFirst().orElse("").replaceAll("\\p{Cntrl}", "?");
   }
 
   /** As the jar's manifest has it. */

@@ -67,7 +67,7 @@ final class ModelOptions extends EngineOptions {
   ActivationReader rows(String vectors, long d) {
     ActivationReader rows = ActivationReader.open(vectors, d);
     if (rows.warning() != null) {
-      command.commandLine().getErr().println("sae4j: warning: " + rows.warning());
+      command.commandLine().getErr().println("sae4j: warning: " + Output.line(rows.warning()));
     }
     return rows;
   }
@@ -87,7 +87,7 @@ final class ModelOptions extends EngineOptions {
     Labels read = Labels.read(labels, sae.dSae());
     String doubt = read.doubt(sae.info());
     if (doubt != null) {
-      command.commandLine().getErr().println("sae4j: warning: " + labels + ": " + doubt);
+      command.commandLine().getErr().println("sae4j: warning: " + Output.line(labels + ": " + doubt));
     }
     return read;
   }

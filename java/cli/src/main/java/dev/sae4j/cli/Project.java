@@ -156,7 +156,7 @@ final class Project implements Callable<Integer> {
   private void print(double norm, List<Decomposition.Feature> features, PrintWriter out) {
     out.println(
         "%s: norm %s, read against the %s%s, sign kept"
-            .formatted(directions, Tables.number(norm), readout, normalize == Normalize.unit ? " (unit rows)" : ""));
+            .formatted(Output.line(directions), Tables.number(norm), readout, normalize == Normalize.unit ? " (unit rows)" : ""));
     out.println();
     if (perSign) {
       table(ofSign(1, features), out);

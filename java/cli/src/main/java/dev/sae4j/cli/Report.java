@@ -4,13 +4,16 @@ import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
 import com.google.gson.JsonObject;
 import dev.sae4j.SaeException;
+import dev.sae4j.io.AtomicFile;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
-import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.util.Base64;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 
 /** A diagnosis as one HTML file that needs nothing else: template, chart library and figures. */
 final class Report {
@@ -29,27 +32,41 @@ final class Report {
    * @param charts what is drawn beside it, {@link Diagnose.Charts}
    */
   static void write(Path file, JsonObject diagnosis, JsonObject charts) throws IOException {
-    if (Files.isDirectory(file) || file.getFileName() == null) {
-      throw new SaeException(file + ": is a folder, expected a file to write");
-    }
-    if (!Files.isDirectory(file.toAbsolutePath().getParent())) {
-      throw new NoSuchFileException(file.toString());
-    }
-    String page = html(diagnosis, charts);
-    Path temporary = file.resolveSibling("." + file.getFileName() + "." + ProcessHandle.current().pid() + ".tmp");
-    try {
-      Files.writeString(temporary, page);
-      Files.move(temporary, file, StandardCopyOption.REPLACE_EXISTING);
-    } finally {
-      Files.deleteIfExists(temporary);
+    try (AtomicFile atomic = new AtomicFile(file)) {
+      atomic.write(StandardCharsets.UTF_8.encode(html(diagnosis, charts)));
+      atomic.commit();
     }
   }
 
   static String html(JsonObject diagnosis, JsonObject charts) throws IOException {
-    return resource("report.html")
-        .replace("/*CHART.JS*/", resource(CHART_JS).replaceAll("//# sourceMappingURL=.*", ""))
-        .replace("/*DIAGNOSIS*/", safe(diagnosis))
-        .replace("/*CHARTS*/", safe(charts));
+    String page =
+        resource("report.html")
+            .replace("/*CHART.JS*/", resource(CHART_JS).replaceAll("//# sourceMappingURL=.*", ""))
+            .replace("/*DIAGNOSIS*/", safe(diagnosis))
+            .replace("/*CHARTS*/", safe(charts));
+    return page.replace("/*POLICY*/", policy(page));
+  }
+
+  /** A browser runs the page's own scripts, no other one, and loads nothing, whatever a label may hold. */
+  private static String policy(String page) {
+    return "default-src 'none'; script-src %s; style-src %s; base-uri 'none'; form-action 'none'"
+        .formatted(hashes(page, "script"), hashes(page, "style"));
+  }
+
+  private static String hashes(String page, String element) {
+    return Pattern.compile("<%1$s>(.*?)</%1$s>".formatted(element), Pattern.DOTALL)
+        .matcher(page)
+        .results()
+        .map(found -> "'sha256-" + Base64.getEncoder().encodeToString(sha256(found.group(1))) + "'")
+        .collect(Collectors.joining(" "));
+  }
+
+  private static byte[] sha256(String text) {
+    try {
+      return MessageDigest.getInstance("SHA-256").digest(text.getBytes(StandardCharsets.UTF_8));
+    } catch (NoSuchAlgorithmException e) {
+      throw new IllegalStateException(e); // every Java has it
+    }
   }
 
   /** Nor can a label stand for a place of the template. */

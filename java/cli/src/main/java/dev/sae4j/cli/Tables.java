@@ -22,7 +22,7 @@ final class Tables {
     }
     for (int i = 0; i < namesAndValues.length; i += 2) {
       if (namesAndValues[i + 1] != null) {
-        out.println(GAP + pad(namesAndValues[i].toString(), width, false) + GAP + namesAndValues[i + 1]);
+        out.println(GAP + pad(namesAndValues[i].toString(), width, false) + GAP + Output.line(namesAndValues[i + 1]));
       }
     }
   }
@@ -32,7 +32,8 @@ final class Tables {
    *
    * @param columns of the terminal
    */
-  static void table(PrintWriter out, int columns, List<String> header, List<List<String>> rows) {
+  static void table(PrintWriter out, int columns, List<String> header, List<List<String>> unsafe) {
+    List<List<String>> rows = unsafe.stream().map(row -> row.stream().map(Tables::cell).toList()).toList();
     int count = header.size();
     int[] widths = new int[count];
     boolean[] isNumeric = new boolean[count];
@@ -62,10 +63,13 @@ final class Tables {
     return isRight ? space + text : text + space;
   }
 
-  /** No control character of a label reaches the terminal. */
-  static String cut(String text, int width) {
-    String clean = text.replaceAll("[\\p{Cntrl}\u2028\u2029]", " ");
-    return length(clean) <= width ? clean : clean.substring(0, clean.offsetByCodePoints(0, width - 1)) + "\u2026";
+  /** A label may have several lines. */
+  private static String cell(String text) {
+    return Output.line(text.replaceAll("[\\n\\r\\t]", " "));
+  }
+
+  private static String cut(String text, int width) {
+    return length(text) <= width ? text : text.substring(0, text.offsetByCodePoints(0, width - 1)) + "\u2026";
   }
 
   private static int length(String text) {

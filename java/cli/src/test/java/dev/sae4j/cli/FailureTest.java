@@ -177,7 +177,7 @@ class FailureTest {
     Path rows = TestFiles.npy(folder.resolve("rows.npy"), "(2, 2)", 1, 2, 3, Float.NaN);
     assertFails("got NaN at row 1, column 1", "diagnose", "--sae", sae, "--vector", v, "--activations", rows);
     Path gone = folder.resolve("gone/report.html");
-    assertFails(gone + ": no such file or folder", "diagnose", "--sae", sae, "--vector", v, "--report", gone);
+    assertFails(gone + ": cannot be written: no such file or folder", "diagnose", "--sae", sae, "--vector", v, "--report", gone);
     assertFails("is a folder", "diagnose", "--sae", sae, "--vector", v, "--atoms", 2, "--report", folder);
     assertMisused("--negative", "diagnose", "--sae", sae, "--vector", v, "--atoms", 2, "--positive", x);
   }

@@ -12,6 +12,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeEach;
@@ -68,6 +69,7 @@ class ReportTest {
     assertTrue(page.contains("<h1 id=\"title\">formality</h1>"), "the title is missing");
     assertFalse(page.contains("<title>broken"), "a label was run");
     assertTrue(page.contains("data-drawn=\"8\""), "charts are missing");
+    assertEquals("", refusals(), "the policy is in the way of the page");
     Files.createDirectories(PICTURES);
     for (String size : List.of("1280,900", "390,844")) {
       Path picture = PICTURES.resolve("report-" + size.replace(',', 'x') + ".png").toAbsolutePath();
@@ -75,6 +77,23 @@ class ReportTest {
       run(chromium, "--hide-scrollbars", "--window-size=" + size, "--screenshot=" + picture, report.toUri().toString());
       assertTrue(Files.size(picture) > 10_000, "an empty picture: " + picture);
     }
+  }
+
+  /** Were a label to get out of its place after all. */
+  @Test
+  void runsNoOtherScript() throws Exception {
+    String chromium = chromium();
+    String more = "<script>document.title = 'broken'</script><p onclick=\"\" id=\"more\">more</p><style>p { display: none }</style></body>";
+    Files.writeString(report, Files.readString(report).replace("</body>", more));
+    String page = run(chromium, "--dump-dom", "--virtual-time-budget=5000", report.toUri().toString());
+    assertTrue(page.contains("id=\"more\""), "what was added is missing");
+    assertFalse(page.contains("<title>broken"), "a script was run that is not the page's");
+    assertTrue(refusals().contains("script") && refusals().contains("style"), refusals());
+  }
+
+  /** What the browser says that the policy forbids. */
+  private String refusals() throws IOException {
+    return Files.readString(folder.resolve("err.txt")).lines().filter(line -> line.contains("Content Security Policy")).collect(Collectors.joining("\n"));
   }
 
   private static String chromium() {
@@ -94,11 +113,11 @@ class ReportTest {
   private String run(String chromium, String... arguments) throws IOException, InterruptedException {
     List<String> command =
         new ArrayList<>(
-            List.of(chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--user-data-dir=" + folder.resolve("profile")));
+            List.of(chromium, "--headless=new", "--enable-logging=stderr", "--no-sandbox", "--disable-gpu", "--user-data-dir=" + folder.resolve("profile")));
     command.addAll(List.of(arguments));
     Path out = folder.resolve("out.txt");
     Process process =
-        new ProcessBuilder(command).redirectOutput(out.toFile()).redirectError(ProcessBuilder.Redirect.DISCARD).start();
+        new ProcessBuilder(command).redirectOutput(out.toFile()).redirectError(folder.resolve("err.txt").toFile()).start();
     assertTrue(process.waitFor(60, TimeUnit.SECONDS), "the browser did not end");
     assertEquals(0, process.exitValue());
     return Files.readString(out);

@@ -4,7 +4,6 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
-import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.util.Arrays;
 
@@ -23,9 +22,7 @@ record Run(int exitCode, String out, String err) {
     StringWriter out = new StringWriter();
     StringWriter err = new StringWriter();
     int exitCode =
-        Main.commandLine()
-            .setOut(new PrintWriter(out, true))
-            .setErr(new PrintWriter(err, true))
+        Main.commandLine(new Output(out), new Output(err))
             .execute(Arrays.stream(args).map(Object::toString).toArray(String[]::new));
     return new Run(exitCode, out.toString(), err.toString());
   }

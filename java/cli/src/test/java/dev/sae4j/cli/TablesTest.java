@@ -27,9 +27,17 @@ class TablesTest {
 
   @Test
   void labelsEndAtTheEdgeOfTheTerminal() {
-    List<List<String>> rows = List.of(List.of("7", "-0.5", "one two three four five\u001b[31m"));
+    List<List<String>> rows = List.of(List.of("7", "-0.5", "one two three four five"));
     assertEquals("        7         -0.5  one two three f\u2026", table(40, rows).lines().toList().get(1));
     assertEquals("        7         -0.5  one two thr\u2026", table(1, rows).lines().toList().get(1));
+  }
+
+  @Test
+  void whatALabelHoldsIsSeenNotObeyed() {
+    List<List<String>> rows = List.of(List.of("7", "-0.5", "a\u001b[31m b\u009b c\u202e\u2066 d\u2028 e\nf \u00e9\ud83d\ude00\u200d"));
+    assertEquals(
+        "        7         -0.5  a\\u001b[31m b\\u009b c\\u202e\\u2066 d\\u2028 e f \u00e9\ud83d\ude00\u200d",
+        table(Integer.MAX_VALUE, rows).lines().toList().get(1));
   }
 
   @Test
