@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.google.gson.JsonObject;
 import java.io.File;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -57,6 +58,16 @@ class ReportTest {
     try (Stream<Path> files = Files.list(folder)) {
       assertEquals(2, files.count(), "a temporary file stayed");
     }
+  }
+
+  @Test
+  void followsNoLinkThatWasPlanted() throws IOException {
+    Path victim = Files.writeString(folder.resolve("victim"), "whole");
+    Path planted = folder.resolve(".report.html." + ProcessHandle.current().pid() + ".tmp");
+    Files.createSymbolicLink(planted, victim);
+    Report.write(report, new JsonObject(), new JsonObject());
+    assertEquals("whole", Files.readString(victim));
+    assertTrue(Files.isSymbolicLink(planted));
   }
 
   @Test
