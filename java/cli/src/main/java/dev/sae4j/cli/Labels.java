@@ -1,36 +1,24 @@
 package dev.sae4j.cli;
 
-import com.google.gson.stream.JsonReader;
-import com.google.gson.stream.JsonToken;
-import com.google.gson.stream.MalformedJsonException;
 import dev.sae4j.SaeException;
 import dev.sae4j.SaeInfo;
-import java.io.BufferedInputStream;
-import java.io.BufferedReader;
-import java.io.EOFException;
 import java.io.IOException;
-import java.io.InputStream;
-import java.io.InputStreamReader;
-import java.io.StringReader;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
-import java.util.zip.GZIPInputStream;
-import java.util.zip.ZipException;
+import java.util.stream.Stream;
 
 /**
- * What features are said to stand for: JSON Lines as Neuronpedia exports explanations, plain or gzip. Of several labels of
- * one feature the first by createdAt counts; those without createdAt are taken in the file's order.
+ * What features are said to stand for: explanations as Neuronpedia gives them ({@link LabelReader}). Of several labels of one
+ * feature the first by createdAt counts; those without createdAt are taken in the order of files and lines.
  */
 final class Labels {
-  private static final int GZIP_MAGIC = 0x1f8b;
-
   private record Label(String description, String createdAt) {
     boolean isBefore(Label other) {
       return createdAt != null && other.createdAt != null && createdAt.compareTo(other.createdAt) < 0;
@@ -45,97 +33,69 @@ final class Labels {
     }
   }
 
+  private static final Pattern BATCH = Pattern.compile("[^.].*\\.jsonl?(\\.gz)?");
+  private static final Pattern INDEX = Pattern.compile("\\d{1,9}");
   private static final Pattern NUMBER = Pattern.compile("\\d+");
 
   private final Map<Integer, Label> labels = new HashMap<>();
+  private final long dSae;
   private Source source;
 
-  private Labels() {}
+  private Labels(long dSae) {
+    this.dSae = dSae;
+  }
 
   static Labels none() {
-    return new Labels();
+    return new Labels(0);
   }
 
   /**
+   * @param path a file, a pipe, or a folder of files (batches), of which those that end in .jsonl or .json, or that and .gz,
+   *     are read in the order of their names
    * @param dSae indices must lie below it
-   * @throws SaeException if a line can't be read, naming it
+   * @throws SaeException if something can't be read, naming the file and the line
    */
   static Labels read(Path path, long dSae) throws IOException {
-    Labels labels = new Labels();
-    try (BufferedReader lines = open(path)) {
-      int number = 1;
-      for (String line = lines.readLine(); line != null; line = lines.readLine(), number++) {
-        if (!line.isBlank()) {
-          labels.add(line, dSae, path + ", line " + number);
-        }
+    Labels labels = new Labels(dSae);
+    for (Path file : Files.isDirectory(path) ? batches(path) : List.of(path)) {
+      try (LabelReader reader = new LabelReader(file)) {
+        reader.readInto(labels);
       }
-    } catch (ZipException | EOFException e) {
-      throw new SaeException(path + ": damaged gzip data", e);
     }
     return labels;
   }
 
-  private static BufferedReader open(Path path) throws IOException {
-    if (Files.isDirectory(path)) {
-      throw new SaeException(path + ": is a folder, expected a .jsonl or .jsonl.gz file");
-    }
-    InputStream bytes = new BufferedInputStream(Files.newInputStream(path), 1 << 16);
-    try {
-      bytes.mark(2);
-      int magic = bytes.read() << 8 | bytes.read();
-      bytes.reset();
-      InputStream text = magic == GZIP_MAGIC ? new GZIPInputStream(bytes, 1 << 16) : bytes;
-      return new BufferedReader(new InputStreamReader(text, StandardCharsets.UTF_8));
-    } catch (IOException e) {
-      bytes.close();
-      throw e;
+  private static List<Path> batches(Path folder) throws IOException {
+    try (Stream<Path> files = Files.list(folder)) {
+      List<Path> batches = files.filter(file -> BATCH.matcher(file.getFileName().toString()).matches()).sorted().toList();
+      if (batches.isEmpty()) {
+        throw new SaeException(folder + ": holds no .jsonl, .jsonl.gz, .json or .json.gz file");
+      }
+      return batches;
     }
   }
 
-  private void add(String line, long dSae, String where) throws IOException {
-    String modelId = null;
-    String layer = null;
-    String index = null;
-    String description = null;
-    String createdAt = null;
-    try (JsonReader json = new JsonReader(new StringReader(line))) {
-      json.beginObject();
-      while (json.hasNext()) {
-        switch (json.nextName()) {
-          case "modelId" -> modelId = text(json);
-          case "layer" -> layer = text(json);
-          case "index" -> index = text(json);
-          case "description" -> description = text(json);
-          case "createdAt" -> createdAt = text(json);
-          default -> json.skipValue();
-        }
-      }
-      json.endObject();
-    } catch (MalformedJsonException | EOFException | IllegalStateException e) {
-      throw new SaeException(where + ": expected one JSON object", e);
-    }
-    if (index == null || !index.matches("\\d{1,9}") || Integer.parseInt(index) >= dSae) {
+  /**
+   * @param fields texts and numbers of one explanation, by name
+   * @param where its place, for an error
+   */
+  void add(Map<String, String> fields, String where) {
+    String index = fields.get("index");
+    if (index == null || !INDEX.matcher(index).matches() || Integer.parseInt(index) >= dSae) {
       throw new SaeException("%s: index is %s, expected 0 to d_sae - 1 = %d".formatted(where, index, dSae - 1));
     }
+    String modelId = fields.get("modelId");
+    String layer = fields.get("layer");
     Source named = modelId == null || layer == null ? source : new Source(modelId, layer);
     source = source == null ? named : source;
     if (!Objects.equals(named, source)) {
       throw new SaeException("%s: is of %s, expected labels of one SAE, %s as above".formatted(where, named, source));
     }
+    String description = fields.get("description");
     if (description != null && !description.isBlank()) {
-      Label label = new Label(description.strip(), createdAt);
+      Label label = new Label(description.strip(), fields.get("createdAt"));
       labels.merge(Integer.valueOf(index), label, (known, added) -> added.isBefore(known) ? added : known);
     }
-  }
-
-  /** A string or number as text; null for anything else. */
-  private static String text(JsonReader json) throws IOException {
-    JsonToken next = json.peek();
-    if (next == JsonToken.STRING || next == JsonToken.NUMBER) {
-      return json.nextString();
-    }
-    json.skipValue();
-    return null;
   }
 
   /**

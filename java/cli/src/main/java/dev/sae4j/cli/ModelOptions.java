@@ -44,7 +44,9 @@ final class ModelOptions extends EngineOptions {
   @Option(
       names = "--labels",
       paramLabel = "FILE",
-      description = "Labels for features that are listed: .jsonl or .jsonl.gz, as Neuronpedia exports them.")
+      description =
+          "Labels for features that are listed, as Neuronpedia exports them: JSON Lines or one JSON array, plain or gzip; a file, "
+              + "a pipe or a folder of batches.")
   private Path labels;
 
   /** The weights, once it is known that the device asked for is there. */
