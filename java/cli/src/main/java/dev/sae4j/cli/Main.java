@@ -1,6 +1,7 @@
 package dev.sae4j.cli;
 
 import dev.sae4j.SaeException;
+import dev.sae4j.internal.FileNames;
 import java.io.FileDescriptor;
 import java.io.IOException;
 import java.io.PrintWriter;
@@ -8,6 +9,7 @@ import java.io.UncheckedIOException;
 import java.nio.file.AccessDeniedException;
 import java.nio.file.FileSystemException;
 import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
 import picocli.AutoComplete.GenerateCompletion;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -15,6 +17,7 @@ import picocli.CommandLine.IVersionProvider;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.ParameterException;
 import picocli.CommandLine.Spec;
+import picocli.CommandLine.TypeConversionException;
 import picocli.CommandLine.UnmatchedArgumentException;
 
 /** The command line {@code sae4j}. */
@@ -57,6 +60,7 @@ public final class Main implements Runnable {
         .setOut(new PrintWriter(out, true))
         .setErr(new PrintWriter(err, true))
         .setColorScheme(CommandLine.Help.defaultColorScheme(CommandLine.Help.Ansi.OFF)) // escapes don't pass
+        .registerConverter(Path.class, Main::path)
         .setUsageHelpWidth(Math.min(100, Terminal.columns()))
         .setParameterExceptionHandler(Main::misused)
         .setExecutionExceptionHandler((e, command, parsed) -> failed(e, command));
@@ -74,6 +78,14 @@ public final class Main implements Runnable {
   private static int fail(String message, CommandLine command) {
     command.getErr().println("sae4j: " + Output.line(message));
     return 1;
+  }
+
+  private static Path path(String name) {
+    try {
+      return FileNames.path(name);
+    } catch (SaeException e) {
+      throw new TypeConversionException(e.getMessage());
+    }
   }
 
   @Override

@@ -52,6 +52,12 @@ class FailureTest {
   }
 
   @Test
+  void namesThatAreNoPaths() {
+    assertMisused("'--sae': a?b: not a path: Nul character", "info", "--sae", "a\0b");
+    assertFails("a?b: not a path: Nul character", "project", "--sae", sae, "--vector", "a\0b");
+  }
+
+  @Test
   void vectorOfAnotherLength() throws IOException {
     Path five = TestFiles.npy(folder.resolve("five.npy"), "(5,)", 1, 2, 3, 4, 5);
     Run run = Run.of("project", "--sae", sae, "--vector", five);

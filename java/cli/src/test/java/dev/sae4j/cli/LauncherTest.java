@@ -27,7 +27,7 @@ class LauncherTest {
   /** What the jar runs. */
   public static final class Echo {
     public static void main(String[] args) {
-      System.out.println("ran " + String.join(" ", args));
+      System.out.println(args[0].equals("open") ? Files.exists(Path.of(args[1])) : "ran " + String.join(" ", args));
     }
   }
 
@@ -39,7 +39,7 @@ class LauncherTest {
   @BeforeEach
   void prepare() throws IOException {
     tools = Files.createDirectory(folder.resolve("tools"));
-    for (String tool : "bash env readlink dirname find sed touch mv mkdir tail cut stty cp".split(" ")) {
+    for (String tool : "bash env readlink dirname find sed touch mv mkdir tail cut stty cp locale".split(" ")) {
       Path inBin = Path.of("/bin", tool);
       Files.createSymbolicLink(tools.resolve(tool), Files.exists(inBin) ? inBin : Path.of("/usr/bin", tool));
     }
@@ -97,6 +97,25 @@ class LauncherTest {
     Path link = Files.createSymbolicLink(folder.resolve("link"), root.resolve("sae4j"));
     Run run = launch(System.getProperty("java.home"), link, "encode", "a b", "--json");
     assertEquals(new Run(0, "ran encode a b --json\n", ""), run);
+  }
+
+  @Test
+  void opensWhatIsNamedBeyondAsciiInAnyLocale() throws Exception {
+    writeJar(jar);
+    Path opens = folder.resolve("opens"); // bash writes the name's bytes, whatever this JVM's locale
+    String letters = "$'\\303\\251 \\351\\240\\201'";
+    Files.writeString(
+        opens, "#!/bin/bash\nmkdir -p %1$s; : >%1$s/x; export $1; exec 'ro ot/sae4j' open %1$s/x\n".formatted(letters));
+    assertTrue(opens.toFile().setExecutable(true));
+    String home = System.getProperty("java.home");
+    List<String> locales = List.of("LC_ALL=C", "LC_ALL=POSIX", "LC_CTYPE=C", "LANG=xx_XX.UTF-8", "LC_ALL=C.UTF-8", "NONE=");
+    for (String locale : locales) {
+      assertEquals("true\n", launch(home, opens, locale).out(), locale);
+    }
+    Files.delete(tools.resolve("locale"));
+    for (String locale : List.of("LC_ALL=C", "LC_ALL=POSIX", "LC_ALL=C.UTF-8", "NONE=")) {
+      assertEquals(new Run(0, "true\n", ""), launch(home, opens, locale), locale);
+    }
   }
 
   @Test

@@ -2,6 +2,7 @@ package dev.sae4j.io;
 
 import dev.sae4j.SaeException;
 import dev.sae4j.SparseAutoencoder;
+import dev.sae4j.internal.FileNames;
 import java.io.File;
 import java.nio.FloatBuffer;
 import java.nio.file.Path;
@@ -61,7 +62,7 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
    */
   public static ActivationReader open(String spec) {
     int hash = new File(spec).exists() ? -1 : spec.lastIndexOf('#'); // not a Path: a tensor's name need not be one
-    Path path = Path.of(hash < 0 ? spec : spec.substring(0, hash));
+    Path path = FileNames.path(hash < 0 ? spec : spec.substring(0, hash));
     TensorFile file = TensorFile.open(path);
     try {
       return select(file, hash < 0 ? "" : spec.substring(hash + 1));

@@ -322,9 +322,9 @@ public final class SaeReader {
   }
 
   private static boolean matches(String glob, Path file) {
-    String name = String.valueOf(file.getFileName());
-    name = name.endsWith(Shards.INDEX) && !glob.endsWith(Shards.INDEX) ? name.substring(0, name.length() - Shards.INDEX.length()) : name;
-    return file.getFileSystem().getPathMatcher("glob:" + glob).matches(Path.of(name));
+    boolean isIndex = file.toString().endsWith(Shards.INDEX) && !glob.endsWith(Shards.INDEX);
+    String whole = "glob:" + (isIndex ? glob + Shards.INDEX : glob);
+    return file.getFileSystem().getPathMatcher(whole).matches(file.getFileName());
   }
 
   /** A file in the folder of another, or in the folder above that; null if there is none. */
