@@ -15,6 +15,8 @@ import java.util.Set;
 import java.util.function.IntFunction;
 import java.util.stream.Collectors;
 import java.util.stream.DoubleStream;
+import java.util.stream.IntStream;
+import org.bytedeco.javacpp.LongPointer;
 
 /**
  * What a direction v is made of, and why a plain encode of it misleads: the account of Mayne, Yang and Mahdi (arXiv
@@ -61,6 +63,8 @@ public record Diagnosis(
 
   /** A decoder row opposes another from this cosine on. */
   private static final double ANTIPODAL = -0.7;
+
+  private static final double ROUNDING = 1e-3; // far above that of a float32 cosine
 
   private static final double[] SCALES = {0.5, 1, 2, 4, 8, 16, 32};
   private static final int DENSE_FLOATS = 1 << 22;
@@ -269,15 +273,37 @@ public record Diagnosis(
     private double lostNegativeEnergy() {
       double all = 0;
       double lost = 0;
-      for (float q : sae.projectDense(v, Projection.Readout.DECODER, false)) {
+      for (float q : projections(v, false)) {
         all += (double) q * q;
         lost += q < 0 ? (double) q * q : 0;
       }
       return lost / all;
     }
 
+    /**
+     * [n, dSae]: the coefficients of directions on all features, as the top d_sae of them. These are canonical, equal in every bit on every
+     * device; a dense projection is not.
+     */
+    private float[] projections(float[] directions, boolean unit) {
+      int dSae = Math.toIntExact(sae.dSae());
+      float[] all = new float[directions.length / v.length * dSae];
+      try (SparseCodes codes = sae.project(directions, Projection.top(dSae).withUnit(unit))) {
+        int[] indices = new int[Math.toIntExact(codes.nnz())];
+        float[] values = new float[indices.length];
+        codes.indices().get(indices);
+        codes.values().get(values);
+        LongPointer offsets = codes.rowOffsets();
+        for (int row = 0; row < all.length / dSae; row++) {
+          for (int i = (int) offsets.get(row); i < offsets.get(row + 1); i++) {
+            all[row * dSae + indices[i]] = values[i];
+          }
+        }
+      }
+      return all;
+    }
+
     private List<Antipode> antipodes() {
-      float[] lengths = sae.projectDense(v, Projection.Readout.DECODER, true);
+      float[] lengths = projections(v, true);
       int[] active;
       try (SparseCodes codes = sae.encode(v)) {
         active = new int[Math.toIntExact(codes.nnz())];
@@ -286,18 +312,46 @@ public record Diagnosis(
       List<Antipode> antipodes = new ArrayList<>();
       int chunk = Math.max(1, DENSE_FLOATS / lengths.length); // many rows at once: a ReLU SAE may have thousands active
       for (int start = 0; start < active.length; start += chunk) {
-        int[] some = Arrays.copyOfRange(active, start, Math.min(active.length, start + chunk));
-        float[] rows = new float[some.length * v.length];
-        for (int i = 0; i < some.length; i++) {
-          System.arraycopy(Sums.row(weights.wDec(), some[i], v.length), 0, rows, i * v.length, v.length);
-        }
-        float[] neighbours = sae.projectDense(rows, Projection.Readout.DECODER, true);
+        int[] some = opposed(Arrays.copyOfRange(active, start, Math.min(active.length, start + chunk)));
+        float[] neighbours = projections(rows(some), true);
         for (int i = 0; i < some.length; i++) {
           addAntipode(some[i], lengths, neighbours, i * lengths.length, antipodes);
         }
       }
       antipodes.sort(Comparator.comparing(Antipode::cosine));
       return antipodes.stream().limit(TOP).toList();
+    }
+
+    /** [n, dOut]: decoder rows. */
+    private float[] rows(int[] features) {
+      float[] rows = new float[features.length * v.length];
+      for (int i = 0; i < features.length; i++) {
+        System.arraycopy(Sums.row(weights.wDec(), features[i], v.length), 0, rows, i * v.length, v.length);
+      }
+      return rows;
+    }
+
+    /** Those whose row may be opposed by any at all: most are not, and need no look at every feature. */
+    private int[] opposed(int[] features) {
+      float[] rows = rows(features);
+      try (SparseCodes codes = sae.project(rows, Projection.topPerSign(1).withUnit(true))) {
+        return IntStream.range(0, features.length)
+            .filter(
+                i -> {
+                  double norm = Sums.norm(Arrays.copyOfRange(rows, i * v.length, (i + 1) * v.length));
+                  return lowest(codes, i) < (ANTIPODAL + ROUNDING) * norm;
+                })
+            .map(i -> features[i])
+            .toArray();
+      }
+    }
+
+    private static float lowest(SparseCodes codes, int row) {
+      float lowest = 0;
+      for (long i = codes.rowOffsets().get(row); i < codes.rowOffsets().get(row + 1); i++) {
+        lowest = Math.min(lowest, codes.values().get(i));
+      }
+      return lowest;
     }
 
     /**

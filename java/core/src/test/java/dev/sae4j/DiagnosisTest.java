@@ -38,8 +38,13 @@ class DiagnosisTest {
   }
 
   private static Diagnosis diagnose(TestSae sae, float[] v, double[] norms, float[] positive, float[] negative) {
+    return diagnose(sae, v, norms, positive, negative, Device.cpu());
+  }
+
+  private static Diagnosis diagnose(
+      TestSae sae, float[] v, double[] norms, float[] positive, float[] negative, Device device) {
     try (SaeWeights weights = sae.weights();
-        SparseAutoencoder engine = SparseAutoencoder.open(weights, Device.cpu())) {
+        SparseAutoencoder engine = SparseAutoencoder.open(weights, device)) {
       return Diagnosis.of(
           weights, engine, v, Pursuit.omp(3), norms, rows(positive, sae.dIn), rows(negative, sae.dIn), j -> "label " + j);
     } catch (IOException e) {
@@ -99,6 +104,32 @@ class DiagnosisTest {
     assertEquals(1.9, d.differenceOfEncodings().get(2).difference(), 1e-6);
     assertEquals(8, d.scaleSweep().size());
     assertTrue(d.findings().size() <= 8);
+  }
+
+  /** Of three rows two oppose the one between, one of them exactly, the other nearly. All features are active. */
+  private static TestSae opposed() {
+    TestSae sae = new TestSae(200, 200, 300).withAll(true);
+    for (int j = 1; j < 300; j += 3) {
+      for (int i = 0; i < 200; i++) {
+        sae.wDec[(j + 1) * 200 + i] = -sae.wDec[j * 200 + i];
+        sae.wDec[(j - 1) * 200 + i] = (j % 2 - 2) * sae.wDec[j * 200 + i] + 0.1f * sae.wDec[(j - 1) * 200 + i];
+      }
+    }
+    return sae;
+  }
+
+  @Test
+  void equalInEveryBitOnAllDevices() {
+    TestSae sae = opposed();
+    float[] v = sae.normal(200);
+    double[] norms = {10, 11, 12};
+    float[] positive = sae.normal(400);
+    float[] negative = sae.normal(600);
+    Diagnosis expected = diagnose(sae, v, norms, positive, negative);
+    assertEquals(Diagnosis.TOP, expected.spuriousAntipodal().size());
+    for (Device device : Devices.fast()) {
+      assertEquals(expected, diagnose(sae, v, norms, positive, negative, device), device.toString());
+    }
   }
 
   @Test
