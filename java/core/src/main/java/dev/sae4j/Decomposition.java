@@ -23,6 +23,7 @@ import java.util.function.IntFunction;
  * @param negativeEnergy sum of (a_j ||d_j||)^2 over the negative a_j, as a share of that over all
  * @param worstCoherence the largest |cosine| of two of the features' decoder rows; NaN for fewer than two
  * @param features by descending |coefficient|
+ * @param warnings a sentence if there are features whose coefficient is huge because their decoder row is next to zero
  */
 public record Decomposition(
     String method,
@@ -36,7 +37,8 @@ public record Decomposition(
     double negativeShare,
     double negativeEnergy,
     double worstCoherence,
-    List<Feature> features) {
+    List<Feature> features,
+    List<String> warnings) {
   /**
    * One feature of a direction.
    *
@@ -96,7 +98,17 @@ public record Decomposition(
         features.isEmpty() ? Double.NaN : (double) negative / features.size(),
         features.isEmpty() ? Double.NaN : negativeEnergy / energy,
         worstCoherence(rows),
-        List.copyOf(features));
+        List.copyOf(features),
+        warnings(rows, SelfCheck.nearZeroNorm(weights)));
+  }
+
+  private static List<String> warnings(List<float[]> rows, double nearZero) {
+    long collapsed = rows.stream().filter(row -> Sums.norm(row) < nearZero).count();
+    return collapsed == 0
+        ? List.of()
+        : List.of(
+            "%d of %d features have decoder rows of next to no norm, less than a thousandth of the larger rows': their coefficients are huge for that alone; coefficient x norm is what a feature adds"
+                .formatted(collapsed, rows.size()));
   }
 
   private static double worstCoherence(List<float[]> rows) {

@@ -25,6 +25,7 @@ import org.bytedeco.javacpp.LongPointer;
  * @param vectorNorm ||v||
  * @param activationNorm of the activations given
  * @param normRatio ||v|| over their mean norm
+ * @param medianNormRatio ||v|| over their median norm, which a few huge rows (attention sinks, BOS tokens) leave alone
  * @param zeroVector the plain encode of 0: what the encoder bias says alone
  * @param plainEncode the plain encode of v
  * @param biasJaccard of the strongest features of the two: overlap over union
@@ -44,6 +45,7 @@ public record Diagnosis(
     double vectorNorm,
     ActivationNorm activationNorm,
     Double normRatio,
+    Double medianNormRatio,
     List<Active> zeroVector,
     List<Plain> plainEncode,
     double biasJaccard,
@@ -71,14 +73,14 @@ public record Diagnosis(
   private static final int PERTURBATIONS = 8;
   private static final double PERTURBATION = 0.01; // of the norm
 
-  /** Of activations: the mean norm and two percentiles. */
-  public record ActivationNorm(double mean, double p01, double p99) {
+  /** Of activations: the mean norm, the median and two percentiles. */
+  public record ActivationNorm(double mean, double median, double p01, double p99) {
     /** @param norms at least one, in any order */
     public static ActivationNorm of(double[] norms) {
       double[] sorted = norms.clone();
       Arrays.sort(sorted);
       double mean = Arrays.stream(sorted).average().orElseThrow();
-      return new ActivationNorm(mean, percentile(sorted, 0.01), percentile(sorted, 0.99));
+      return new ActivationNorm(mean, percentile(sorted, 0.5), percentile(sorted, 0.01), percentile(sorted, 0.99));
     }
 
     private static double percentile(double[] sorted, double share) {
@@ -192,7 +194,7 @@ public record Diagnosis(
         sweep.add(scale(scale, zero));
       }
       if (activationNorm != null && norm > 0) {
-        sweep.add(scale(activationNorm.mean() / norm, zero));
+        sweep.add(scale(activationNorm.median() / norm, zero));
         sweep.sort(Comparator.comparing(Scale::scale));
       }
       Scale plain = scale(1, zero);
@@ -201,6 +203,7 @@ public record Diagnosis(
               norm,
               activationNorm,
               activationNorm == null ? null : norm / activationNorm.mean(),
+              activationNorm == null ? null : norm / activationNorm.median(),
               zero,
               active.stream().map(this::plain).toList(),
               plain.biasJaccard(),
@@ -449,13 +452,14 @@ public record Diagnosis(
 
   private Diagnosis withFindings(List<String> sentences) {
     return new Diagnosis(
-        vectorNorm, activationNorm, normRatio, zeroVector, plainEncode, biasJaccard, reconstructionCosine,
+        vectorNorm, activationNorm, normRatio, medianNormRatio, zeroVector, plainEncode, biasJaccard, reconstructionCosine,
         reconstructionCosineWithBDec, scaleSweep, negativeProjections, lostNegativeEnergy, spuriousAntipodal, decomposition,
         decompositionNonNegative, differenceOfEncodings, stability, sentences);
   }
 
   /** At most eight sentences. Each is left out unless its figures bear it out. */
   static final class Findings {
+    private static final int MOST = 8;
     private static final double MUCH = 0.5;
     private static final double NOTABLE = 0.1;
     private static final double BETTER = 0.05;
@@ -474,8 +478,9 @@ public record Diagnosis(
       negatives(d, findings);
       antipodes(d, findings);
       signs(d, findings);
+      collapsed(d, findings);
       stability(d, findings);
-      return List.copyOf(findings);
+      return findings.stream().limit(MOST).toList();
     }
 
     private static void norm(Diagnosis d, List<String> findings) {
@@ -483,8 +488,8 @@ public record Diagnosis(
       if (norm != null && (d.vectorNorm() < norm.p01() || d.vectorNorm() > norm.p99())) {
         findings.add(
             say(
-                "The vector is outside the SAE's input distribution: its norm is %.2f, %.2f of the activations' mean; 98 %% of them have %.2f to %.2f.",
-                d.vectorNorm(), d.normRatio(), norm.p01(), norm.p99()));
+                "The vector is outside the SAE's input distribution: its norm is %.2f, %.2f of the activations' median; 98 %% of them have %.2f to %.2f.",
+                d.vectorNorm(), d.medianNormRatio(), norm.p01(), norm.p99()));
       }
     }
 
@@ -557,6 +562,10 @@ public record Diagnosis(
                 "Signs matter: %d signed features explain %.0f %% of the vector, %d non-negative ones %.0f %%.",
                 signed.atoms(), 100 * signed.explainedVariance(), other.atoms(), 100 * other.explainedVariance()));
       }
+    }
+
+    private static void collapsed(Diagnosis d, List<String> findings) {
+      d.decomposition().warnings().forEach(warning -> findings.add("In the signed decomposition " + warning + "."));
     }
 
     private static void stability(Diagnosis d, List<String> findings) {

@@ -15,6 +15,7 @@ import java.util.List;
  * @param warnings one sentence for each thing that a careful user should look at
  * @param source the file of the weights, or null: several SAEs of one shape may differ in this alone
  * @param publishedL0 the mean number of active features that the publisher gives, or null
+ * @param notes one sentence for each thing that is no fault, but explains why another program's answer may differ
  */
 public record SaeInfo(
     String format,
@@ -25,8 +26,10 @@ public record SaeInfo(
     List<String> folded,
     List<String> warnings,
     String source,
-    Double publishedL0) {
+    Double publishedL0,
+    List<String> notes) {
   public SaeInfo {
+    notes = List.copyOf(notes);
     folded = List.copyOf(folded);
     warnings = List.copyOf(warnings);
   }
@@ -40,13 +43,13 @@ public record SaeInfo(
       String hookName,
       List<String> folded,
       List<String> warnings) {
-    this(format, architecture, dtype, modelName, hookName, folded, warnings, null, null);
+    this(format, architecture, dtype, modelName, hookName, folded, warnings, null, null, List.of());
   }
 
   /** This and more warnings. */
   SaeInfo withWarnings(List<String> more) {
     List<String> all = new ArrayList<>(warnings);
     all.addAll(more);
-    return new SaeInfo(format, architecture, dtype, modelName, hookName, folded, all, source, publishedL0);
+    return new SaeInfo(format, architecture, dtype, modelName, hookName, folded, all, source, publishedL0, notes);
   }
 }

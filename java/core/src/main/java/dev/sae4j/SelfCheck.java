@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
+import java.util.stream.IntStream;
 import org.bytedeco.javacpp.FloatPointer;
 
 /**
@@ -16,12 +17,35 @@ import org.bytedeco.javacpp.FloatPointer;
  * @param explainedVariance 1 - sum |x - x_hat|^2 / sum |x - mean(x)|^2; null for a transcoder, whose output is no reconstruction of its
  *     input, and where the rows do not vary
  * @param normRatio mean ||x_hat|| / mean ||x||; null for a transcoder, and where x is zero
+ * @param outlierRows rows of more than {@link #OUTLIER} times the median norm, as attention sinks and BOS tokens leave them: a few rule
+ *     all sums of squares
+ * @param typical the figures of the rows that are no outliers; what is judged
  * @param warnings one sentence for each implausible figure, with the likely cause
  */
-public record SelfCheck(long n, double l0, Double explainedVariance, Double normRatio, List<String> warnings) {
+public record SelfCheck(
+    long n,
+    double l0,
+    Double explainedVariance,
+    Double normRatio,
+    long outlierRows,
+    Typical typical,
+    List<String> warnings) {
+  /** Of the rows that are no outliers; as the figures of all. */
+  public record Typical(double l0, Double explainedVariance, Double normRatio) {}
+
+  /** A row of more than so many times the median norm is an outlier. */
+  public static final double OUTLIER = 5;
+
   private static final int SAMPLE = 256;
+  private static final int NORM_SAMPLE = 1024;
+  private static final int COUNTED_ROWS = 1 << 14;
+  private static final double NEAR_ZERO = 1e-3; // of the norm that the larger rows have
+  private static final double LARGER = 0.99; // the percentile that "larger" means: most rows may have collapsed
+  private static final double NOTABLE_SHARE = 0.01;
   private static final int LEAST_DIMENSION = 64; // below it random directions agree by chance
   private static final double LEAST_COSINE = 0.05;
+  private static final double WEAK_COSINE = 0.1;
+  private static final double LITTLE_EXPLAINED = 0.5;
   private static final double CLEAR_GAIN = 0.2;
 
   public SelfCheck {
@@ -38,17 +62,48 @@ public record SelfCheck(long n, double l0, Double explainedVariance, Double norm
     if (x.length == 0) {
       throw new IllegalArgumentException("a check needs activations, got none");
     }
+    Trial all = Trial.run(sae, x, Change.NONE);
+    float[] typical = withoutOutliers(x, Math.toIntExact(sae.dIn()));
     long n = x.length / sae.dIn();
+    long outliers = n - typical.length / sae.dIn();
+    Trial loaded = outliers == 0 ? all : Trial.run(sae, typical, Change.NONE);
     List<String> warnings = new ArrayList<>();
-    if (isTranscoder(sae.info(), sae.dIn(), sae.dOut())) {
-      double l0 = Trial.run(sae, x, Change.NONE).l0;
-      judgeL0(l0, sae, warnings);
-      return new SelfCheck(n, l0, null, null, warnings);
-    }
-    Trial loaded = Trial.run(sae, x, Change.NONE);
     judgeL0(loaded.l0, sae, warnings);
-    judge(loaded, x, sae, warnings);
-    return new SelfCheck(n, loaded.l0, finite(loaded.explainedVariance), finite(loaded.normRatio), warnings);
+    if (outliers > 0) {
+      judgeOutliers(outliers, n, all, loaded, warnings);
+    }
+    judge(loaded, typical, sae, warnings);
+    return new SelfCheck(
+        n,
+        all.l0,
+        finite(all.explainedVariance),
+        finite(all.normRatio),
+        outliers,
+        new Typical(loaded.l0, finite(loaded.explainedVariance), finite(loaded.normRatio)),
+        warnings);
+  }
+
+  /** All rows where the median norm is 0. */
+  private static float[] withoutOutliers(float[] x, int d) {
+    double[] norms = norms(x, d);
+    double limit = OUTLIER * median(norms);
+    float[] kept = new float[x.length];
+    int length = 0;
+    for (int row = 0; row < norms.length; row++) {
+      if (limit == 0 || norms[row] <= limit) {
+        System.arraycopy(x, row * d, kept, length, d);
+        length += d;
+      }
+    }
+    return Arrays.copyOf(kept, length);
+  }
+
+  private static void judgeOutliers(long outliers, long n, Trial all, Trial typical, List<String> warnings) {
+    if (Math.abs(typical.explainedVariance - all.explainedVariance) > CLEAR_GAIN) {
+      warnings.add(
+          "%d of %d rows have more than %.0f times the median norm (attention sinks, BOS tokens?) and rule the figures of all: explained variance is %s with them, %s without"
+              .formatted(outliers, n, OUTLIER, number(all.explainedVariance), number(typical.explainedVariance)));
+    }
   }
 
   private static Double finite(double value) {
@@ -83,19 +138,23 @@ public record SelfCheck(long n, double l0, Double explainedVariance, Double norm
     double most = Math.max(explained, 0) + CLEAR_GAIN;
     for (Change change : Change.values()) {
       if (change.applies(sae)) {
-        double changed = Trial.run(sae, x, change).explainedVariance;
-        if (changed > most) {
+        Trial changed = Trial.run(sae, x, change);
+        if (changed.explainedVariance > most && changed.improvesMost(loaded)) {
           best = change;
-          most = changed;
+          most = changed.explainedVariance;
         }
       }
     }
     String cause =
         best == null
-            ? "the activations may be of another place or model, or a matrix is transposed"
+            ? "the activations may be of another place or model, a matrix transposed, or the SAE untrained"
             : "it is %s if %s".formatted(number(most), best.text(x, sae));
     if (explained < 0 || best != null) {
       warnings.add("explained variance is %s: %s".formatted(number(explained), cause));
+    } else if (explained < LITTLE_EXPLAINED && directionsCosine(sae.weights()) < WEAK_COSINE) {
+      warnings.add(
+          "explained variance is %s, and encoder and decoder directions of features hardly agree (median cosine %s, usually 0.2 and more): the SAE may be untrained, its dictionary random"
+              .formatted(number(explained), number(directionsCosine(sae.weights()))));
     } else if (loaded.normRatio < 0.5 || loaded.normRatio > 2) {
       warnings.add(
           "reconstructions are %s times as long as the activations: a scale of the input or the output is missing"
@@ -136,8 +195,16 @@ public record SelfCheck(long n, double l0, Double explainedVariance, Double norm
     }
   }
 
-  /** One encode and decode. */
-  private record Trial(double l0, double explainedVariance, double normRatio) {
+  /**
+   * One encode and decode.
+   *
+   * @param errors |x - x_hat|^2 of each row; null for a transcoder
+   */
+  private record Trial(double l0, double explainedVariance, double normRatio, double[] errors) {
+    boolean improvesMost(Trial other) {
+      return 2 * IntStream.range(0, errors.length).filter(row -> errors[row] < other.errors[row]).count() > errors.length;
+    }
+
     static Trial run(SparseAutoencoder sae, float[] x, Change change) {
       int dIn = Math.toIntExact(sae.dIn());
       int n = x.length / dIn;
@@ -149,13 +216,14 @@ public record SelfCheck(long n, double l0, Double explainedVariance, Double norm
       try (SparseCodes codes = sae.encode(changed)) {
         double l0 = (double) codes.nnz() / n;
         if (isTranscoder(sae.info(), sae.dIn(), sae.dOut())) {
-          return new Trial(l0, Double.NaN, Double.NaN);
+          return new Trial(l0, Double.NaN, Double.NaN, null);
         }
         float[] xHat = sae.decode(codes);
         for (int i = 0; i < xHat.length; i++) {
           xHat[i] = (float) (scale[i / dIn] * xHat[i] + shift[i / dIn]);
         }
-        return new Trial(l0, explained(x, xHat, dIn), meanNorm(xHat, dIn) / meanNorm(x, dIn));
+        double[] errors = errors(x, xHat, dIn);
+        return new Trial(l0, explained(x, errors, dIn), meanNorm(xHat, dIn) / meanNorm(x, dIn), errors);
       }
     }
 
@@ -185,7 +253,16 @@ public record SelfCheck(long n, double l0, Double explainedVariance, Double norm
       }
     }
 
-    private static double explained(float[] x, float[] xHat, int d) {
+    private static double[] errors(float[] x, float[] xHat, int d) {
+      double[] errors = new double[x.length / d];
+      for (int i = 0; i < x.length; i++) {
+        double error = (double) x[i] - xHat[i];
+        errors[i / d] += error * error;
+      }
+      return errors;
+    }
+
+    private static double explained(float[] x, double[] errors, int d) {
       int n = x.length / d;
       double aboutMean = 0;
       for (int c = 0; c < d; c++) {
@@ -198,8 +275,7 @@ public record SelfCheck(long n, double l0, Double explainedVariance, Double norm
           aboutMean += (x[i] - mean) * (x[i] - mean);
         }
       }
-      double residual = Sums.distance(x, xHat);
-      return aboutMean == 0 ? Double.NaN : 1 - residual * residual / aboutMean;
+      return aboutMean == 0 ? Double.NaN : 1 - Arrays.stream(errors).sum() / aboutMean;
     }
   }
 
@@ -212,39 +288,90 @@ public record SelfCheck(long n, double l0, Double explainedVariance, Double norm
   }
 
   private static double meanNorm(float[] rows, int d) {
-    double sum = 0;
-    for (int at = 0; at < rows.length; at += d) {
-      sum += Sums.norm(Arrays.copyOfRange(rows, at, at + d));
-    }
-    return sum * d / rows.length;
+    return Arrays.stream(norms(rows, d)).average().orElseThrow();
+  }
+
+  private static double[] norms(float[] rows, int d) {
+    double[] norms = new double[rows.length / d];
+    Arrays.setAll(norms, row -> Sums.norm(Arrays.copyOfRange(rows, row * d, (row + 1) * d)));
+    return norms;
+  }
+
+  private static double median(double[] values) {
+    double[] sorted = values.clone();
+    Arrays.sort(sorted);
+    return (sorted[(sorted.length - 1) / 2] + sorted[sorted.length / 2]) / 2;
   }
 
   /**
-   * What the weights alone can tell, by a sample of their features: whether encoder and decoder directions belong together. A sentence
-   * each for what looks wrong; none for transcoders, whose two spaces differ, and where d is too small to tell. Readers add these to
-   * {@link SaeInfo#warnings}.
+   * What the weights alone can tell, by a sample of their features: whether decoder rows have collapsed, and whether encoder and decoder
+   * directions belong together. A sentence each for what looks wrong; nothing on directions for transcoders, whose two spaces differ, and
+   * where d is too small to tell. Readers add these to {@link SaeInfo#warnings}.
    */
   public static List<String> geometry(SaeWeights weights) {
-    int d = Math.toIntExact(weights.dIn());
-    if (isTranscoder(weights.info(), weights.dIn(), weights.dOut()) || d < LEAST_DIMENSION || weights.dSae() < LEAST_DIMENSION) {
-      return List.of();
-    }
     List<String> warnings = new ArrayList<>();
-    double cosine = medianCosine(weights, d);
+    judgeDecoderNorms(weights, warnings);
+    double cosine = directionsCosine(weights);
     if (cosine < LEAST_COSINE) {
       warnings.add(
-          "encoder and decoder directions of features hardly agree (median cosine %s, usually 0.2 and more): one of the matrices may be transposed, or of another SAE"
+          "encoder and decoder directions of features hardly agree (median cosine %s, usually 0.2 and more): one of the matrices may be transposed or of another SAE, or the SAE untrained, its dictionary random"
               .formatted(number(cosine)));
     }
-    if (d == weights.dSae() && lookTransposed(weights.wDec(), d)) {
+    int d = Math.toIntExact(weights.dIn());
+    if (!Double.isNaN(cosine) && d == weights.dSae() && lookTransposed(weights.wDec(), d)) {
       warnings.add("the columns of the square W_dec have equal norms, its rows have not: it may be transposed");
     }
     return warnings;
   }
 
+  /**
+   * The norm below which a decoder row has all but vanished: a thousandth of what the larger rows have, by a sample of them. Coefficients of
+   * such features are as much larger as their rows are shorter.
+   */
+  public static double nearZeroNorm(SaeWeights weights) {
+    double[] norms = decoderNorms(weights, NORM_SAMPLE);
+    Arrays.sort(norms);
+    return NEAR_ZERO * norms[(int) (LARGER * (norms.length - 1))];
+  }
+
+  /** Of so many features at most, evenly spread. */
+  private static double[] decoderNorms(SaeWeights weights, int most) {
+    int count = (int) Math.min(most, weights.dSae());
+    int d = Math.toIntExact(weights.dOut());
+    return IntStream.range(0, count)
+        .parallel()
+        .mapToDouble(i -> Sums.norm(Sums.row(weights.wDec(), weights.dSae() * i / count, d)))
+        .toArray();
+  }
+
+  private static void judgeDecoderNorms(SaeWeights weights, List<String> warnings) {
+    double[] norms = decoderNorms(weights, COUNTED_ROWS);
+    double limit = nearZeroNorm(weights);
+    double[] collapsed = Arrays.stream(norms).filter(norm -> norm < limit).toArray();
+    if (norms.length >= LEAST_DIMENSION && collapsed.length > NOTABLE_SHARE * norms.length) {
+      warnings.add(
+          "%d of %s decoder rows (%.0f %%) have collapsed: their median norm is %s, the larger rows have %s; value x norm is what such a feature adds"
+              .formatted(
+                  collapsed.length,
+                  norms.length < weights.dSae() ? "%d sampled".formatted(norms.length) : norms.length,
+                  100.0 * collapsed.length / norms.length,
+                  number(median(collapsed)),
+                  number(limit / NEAR_ZERO)));
+    }
+  }
+
+  /** The median cosine of encoder and decoder rows; NaN where it means nothing. */
+  private static double directionsCosine(SaeWeights weights) {
+    int d = Math.toIntExact(weights.dIn());
+    boolean isTelling =
+        !isTranscoder(weights.info(), weights.dIn(), weights.dOut()) && d >= LEAST_DIMENSION && weights.dSae() >= LEAST_DIMENSION;
+    return isTelling ? medianCosine(weights, d) : Double.NaN;
+  }
+
   /** Of features that have both directions; NaN if there is none. */
   private static double medianCosine(SaeWeights weights, int d) {
     int count = (int) Math.min(SAMPLE, weights.dSae());
+    double least = nearZeroNorm(weights); // a direction below it is noise
     double[] cosines = new double[count];
     float[] w = new float[d];
     float[] row = new float[d];
@@ -253,7 +380,7 @@ public record SelfCheck(long n, double l0, Double explainedVariance, Double norm
       long feature = weights.dSae() * i / count;
       Sums.row(weights.wEnc(), feature, w);
       Sums.row(weights.wDec(), feature, row);
-      double cosine = Sums.cosine(w, row);
+      double cosine = Sums.norm(row) < least ? Double.NaN : Sums.cosine(w, row);
       if (!Double.isNaN(cosine)) {
         cosines[found++] = cosine;
       }

@@ -78,6 +78,7 @@ class DiagnosisTest {
     assertEquals(10.1, d.activationNorm().p01(), 1e-9);
     assertEquals(19.9, d.activationNorm().p99(), 1e-9);
     assertEquals(2 / 15.0, d.normRatio(), 1e-9);
+    assertEquals(2 / 15.0, d.medianNormRatio(), 1e-9);
     assertEquals(List.of(new Diagnosis.Active(5, 2, "label 5")), d.zeroVector());
     assertEquals(List.of(5, 4), d.plainEncode().stream().map(Diagnosis.Plain::index).toList());
     assertEquals(1, d.plainEncode().get(0).biasShare());
@@ -162,7 +163,7 @@ class DiagnosisTest {
   void findingsWithTheirNumbers() {
     double[] norms = {10, 11, 12};
     List<String> findings = diagnose(axes(), new float[] {-2, 0, 0, 0}, norms, null, null).findings();
-    assertSaid(findings, "its norm is 2.00, 0.18 of the activations' mean");
+    assertSaid(findings, "its norm is 2.00, 0.18 of the activations' median");
     assertSaid(findings, "it has cosine 0.48 with the vector; the signed decomposition has 1.00");
     assertSaid(findings, "a Jaccard overlap of 0.50");
     assertSaid(findings, "Scaling does not repair it");

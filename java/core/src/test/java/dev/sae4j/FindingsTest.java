@@ -79,6 +79,18 @@ class FindingsTest {
   }
 
   @Test
+  void coefficientsOnCollapsedRowsAreNamed() {
+    TestSae sae = antipodal();
+    assertEquals(List.of(), diagnose(sae, Pursuit.omp(2), -3, 4, 0).decomposition().warnings());
+    sae.wDec[0] = 1e-5f;
+    sae.wDec[3] = 0; // what else reads the first axis exactly
+    Decomposition d = diagnose(sae, Pursuit.omp(2), -3, 4, 0).decomposition();
+    assertEquals(-3e5, d.features().get(0).coefficient(), 1);
+    assertEquals(1, d.warnings().size());
+    assertTrue(d.warnings().get(0).startsWith("1 of 2 features have decoder rows of next to no norm"), d.warnings().toString());
+  }
+
+  @Test
   void differenceOfMeanCodes() {
     TestSae sae = antipodal();
     sae.wEnc[9] = 1; // feature 3 reads x_0 beyond 1
@@ -104,8 +116,8 @@ class FindingsTest {
     for (int i = 0; i <= 100; i++) {
       norms[i] = 100 - i;
     }
-    assertEquals(new Diagnosis.ActivationNorm(50, 1, 99), Diagnosis.ActivationNorm.of(norms));
-    assertEquals(new Diagnosis.ActivationNorm(3, 3, 3), Diagnosis.ActivationNorm.of(new double[] {3}));
+    assertEquals(new Diagnosis.ActivationNorm(50, 50, 1, 99), Diagnosis.ActivationNorm.of(norms));
+    assertEquals(new Diagnosis.ActivationNorm(3, 3, 3, 3), Diagnosis.ActivationNorm.of(new double[] {3}));
   }
 
   // ---- findings
@@ -113,7 +125,7 @@ class FindingsTest {
   /** What a diagnosis says; as it stands, nothing that would be a finding. */
   private static final class Figures {
     double norm = 10;
-    double mean = 10;
+    double median = 10;
     List<Diagnosis.Plain> plain = List.of(new Diagnosis.Plain(1, 2, 0.49, null));
     double jaccard = 0.49;
     double cosine = 0.9;
@@ -123,19 +135,20 @@ class FindingsTest {
     double signed = 0.9;
     double nonNegative = 0.86;
     double perturbed = 0.91;
+    List<String> warnings = List.of();
 
     List<String> findings() {
       Diagnosis d =
           new Diagnosis(
-              norm, new Diagnosis.ActivationNorm(mean, 8, 12), norm / mean, List.of(), plain, jaccard, cosine, cosine,
-              List.of(new Diagnosis.Scale(4, 7, 0, scaledCosine)), List.of(), negativeEnergy, antipodes,
+              norm, new Diagnosis.ActivationNorm(100, median, 8, 12), norm / 100, norm / median, List.of(), plain, jaccard, cosine,
+              cosine, List.of(new Diagnosis.Scale(4, 7, 0, scaledCosine)), List.of(), negativeEnergy, antipodes,
               decomposition(signed), decomposition(nonNegative), null, new Diagnosis.Stability(1, 1, perturbed), List.of());
       return Diagnosis.Findings.of(d);
     }
 
     /** The cosine stays at 0.9. */
-    private static Decomposition decomposition(double explained) {
-      return new Decomposition("omp", 16, false, "atoms", 10, 0.9, explained, 1, 0.5, 0.5, 0.3, List.of());
+    private Decomposition decomposition(double explained) {
+      return new Decomposition("omp", 16, false, "atoms", 10, 0.9, explained, 1, 0.5, 0.5, 0.3, List.of(), warnings);
     }
   }
 
@@ -168,8 +181,8 @@ class FindingsTest {
 
   @Test
   void eachFindingComesAloneWithItsFigures() {
-    assertFinding("its norm is 7.90, 0.79 of the activations' mean", figures -> figures.norm = 7.9);
-    assertFinding("its norm is 12.10, 1.21 of the activations' mean", figures -> figures.norm = 12.1);
+    assertFinding("its norm is 7.90, 0.79 of the activations' median", figures -> figures.norm = 7.9);
+    assertFinding("its norm is 12.10, 1.21 of the activations' median", figures -> figures.norm = 12.1);
     assertFinding("0 features are active", figures -> figures.plain = List.of());
     assertFinding("it has cosine 0.80 with the vector; the signed decomposition has 0.90", figures -> figures.cosine = 0.8);
     assertFinding("a Jaccard overlap of 0.50", figures -> figures.jaccard = 0.5);
@@ -181,6 +194,7 @@ class FindingsTest {
         "1 opposes feature 2 (cosine -0.82)",
         figures -> figures.antipodes = List.of(new Diagnosis.Antipode(1, 2, -0.82, null)));
     assertFinding("explain 90 % of the vector, 16 non-negative ones 60 %", figures -> figures.nonNegative = 0.6);
+    assertFinding("In the signed decomposition 3 are huge", figures -> figures.warnings = List.of("3 are huge"));
     assertFinding("keeps 80 % of them", figures -> figures.perturbed = 0.8);
   }
 
@@ -194,6 +208,7 @@ class FindingsTest {
               figures.jaccard = figures.negativeEnergy = 1;
               figures.antipodes = List.of(new Diagnosis.Antipode(1, 2, -0.82, null));
               figures.nonNegative = figures.perturbed = 0;
+              figures.warnings = List.of("3 are huge");
             });
     assertEquals(8, findings.size());
     assertFalse(findings.stream().anyMatch(finding -> finding.contains("NaN")), findings.toString());

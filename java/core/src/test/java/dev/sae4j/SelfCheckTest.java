@@ -5,8 +5,11 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.sae4j.internal.Sums;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
+import org.bytedeco.javacpp.FloatPointer;
 import org.junit.jupiter.api.Test;
 
 /** An SAE that is right for its activations by construction, and the same one loaded wrong in the ways that are usual. */
@@ -54,7 +57,7 @@ class SelfCheckTest {
 
   private SelfCheck check(
       boolean subtractsBDec, float threshold, double scale, Double publishedL0, String architecture, float[] rows) {
-    SaeInfo info = new SaeInfo("test", architecture, "float32", null, null, List.of(), List.of(), null, publishedL0);
+    SaeInfo info = new SaeInfo("test", architecture, "float32", null, null, List.of(), List.of(), null, publishedL0, List.of());
     try (SaeWeights weights = SaeWeights.allocate(D, D, FEATURES, info)) {
       weights.bDec().put(bDec);
       for (int j = 0; j < FEATURES; j++) {
@@ -87,6 +90,49 @@ class SelfCheckTest {
     assertTrue(check.l0() > 3 && check.l0() < 6, check.toString());
     assertTrue(check.explainedVariance() > 0.8, check.toString());
     assertTrue(check.normRatio() > 0.8 && check.normRatio() < 1.2, check.toString());
+  }
+
+  /** The first rows are so many times as long as they were, and of all features at once, which is more than the SAE can decode. */
+  private float[] withHugeRows(int count, double factor) {
+    float[] rows = x.clone();
+    float[] huge = constant(new float[D]);
+    for (int row = 0; row < count; row++) {
+      double norm = factor * Sums.norm(Arrays.copyOfRange(x, row * D, (row + 1) * D));
+      System.arraycopy(Sums.scaled(huge, norm / Sums.norm(huge)), 0, rows, row * D, D);
+    }
+    return rows;
+  }
+
+  @Test
+  void aFewHugeRowsAreNamedAndGiveNoAdvice() {
+    SelfCheck check = check(true, 4.5f, 1, 4.0, "jumprelu", withHugeRows(4, 60));
+    assertEquals(4, check.outlierRows());
+    assertTrue(check.explainedVariance() < 0, check.toString());
+    assertTrue(check.typical().explainedVariance() > 0.8, check.toString());
+    assertTrue(check.typical().normRatio() > 0.8 && check.typical().normRatio() < 1.2, check.toString());
+    assertTrue(check.typical().l0() > 3 && check.typical().l0() < 6, check.toString());
+    assertEquals(1, check.warnings().size(), check.toString());
+    assertWarns(check, "4 of 200 rows have more than 5 times the median norm");
+  }
+
+  @Test
+  void adviceHelpsMostRows() {
+    for (int i = 0; i < x.length; i++) {
+      x[i] = (x[i] - bDec[i % D]) * (i < 40 * D ? 3.5f : 1); // a fifth is long enough to rule the sums, and would fare better by layer norm
+    }
+    Arrays.fill(bDec, 0);
+    SelfCheck check = check(true, 4.5f, 1, null);
+    assertEquals(0, check.outlierRows());
+    assertEquals(check.explainedVariance(), check.typical().explainedVariance());
+    assertTrue(check.explainedVariance() < 0, check.toString());
+    assertTrue(check.warnings().stream().noneMatch(warning -> warning.contains("layer_norm")), check.toString());
+  }
+
+  @Test
+  void rowsOfZeroAreNoOutliersAndMakeNone() {
+    float[] rows = x.clone();
+    Arrays.fill(rows, 0, (ROWS / 2 + 10) * D, 0);
+    assertEquals(0, check(true, 4.5f, 1, null, "jumprelu", rows).outlierRows());
   }
 
   @Test
@@ -146,6 +192,55 @@ class SelfCheckTest {
       }
       return SelfCheck.geometry(weights);
     }
+  }
+
+  /** All features read u = (1, 0, ...) alone, and each row of a random dictionary has a little of it. */
+  @Test
+  void aDictionaryThatIsAllButRandomIsNamed() {
+    SaeInfo info = new SaeInfo("test", "standard", "float32", null, null, List.of(), List.of());
+    float[] along = new float[ROWS * D];
+    for (int row = 0; row < ROWS; row++) {
+      along[row * D] = (float) random.nextGaussian();
+    }
+    try (SaeWeights weights = SaeWeights.allocate(D, D, FEATURES, info)) {
+      for (int j = 0; j < FEATURES; j++) {
+        int sign = j % 2 == 0 ? 1 : -1;
+        weights.wEnc().put((long) j * D, 0.053f * sign);
+        directions[j][0] = 0.08f * sign;
+        weights.wDec().getPointer(FloatPointer.class, (long) j * D).put(directions[j]);
+        weights.threshold().put(j, Float.NEGATIVE_INFINITY);
+        weights.scale().put(j, 1);
+      }
+      assertEquals(List.of(), SelfCheck.geometry(weights));
+      try (SparseAutoencoder sae = SparseAutoencoder.open(weights, Device.cpu())) {
+        SelfCheck check = SelfCheck.of(sae, along);
+        assertTrue(check.explainedVariance() > 0.1 && check.explainedVariance() < 0.5, check.toString());
+        assertWarns(check, "the SAE may be untrained");
+      }
+    }
+  }
+
+  private List<String> geometryOf(int collapsed, boolean isRandom) {
+    SaeInfo info = new SaeInfo("test", "standard", "float32", null, null, List.of(), List.of());
+    try (SaeWeights weights = SaeWeights.allocate(D, D, FEATURES, info)) {
+      for (int j = 0; j < FEATURES; j++) {
+        float size = j < collapsed ? 2.7e-5f : 1;
+        for (int i = 0; i < D; i++) {
+          weights.wEnc().put((long) j * D + i, directions[j][i]);
+          weights.wDec().put((long) j * D + i, size * directions[isRandom || j < collapsed ? (j + 1) % FEATURES : j][i]);
+        }
+      }
+      return SelfCheck.geometry(weights);
+    }
+  }
+
+  @Test
+  void collapsedRowsAreNamedAndNotTakenForATransposedMatrix() {
+    List<String> warnings = geometryOf(131, false);
+    assertEquals(1, warnings.size(), warnings.toString());
+    assertTrue(warnings.get(0).startsWith("131 of 160 decoder rows (82 %) have collapsed: their median norm is 2.700e-05"), warnings.get(0));
+    assertEquals(List.of(), geometryOf(0, false));
+    assertTrue(geometryOf(0, true).get(0).contains("or the SAE untrained"));
   }
 
   @Test

@@ -80,6 +80,7 @@ final class Decompose implements Callable<Integer> {
         "negative", "%s of the coefficients, %s of their energy"
             .formatted(Tables.number(d.negativeShare()), Tables.number(d.negativeEnergy())),
         "worst coherence", Tables.number(d.worstCoherence()));
+    d.warnings().forEach(warning -> out.println("  warning: " + warning));
     if (!d.features().isEmpty()) {
       out.println();
       features(d.features(), out);

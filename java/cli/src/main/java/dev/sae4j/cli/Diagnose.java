@@ -165,7 +165,10 @@ final class Diagnose implements Callable<Integer> {
     Tables.facts(
         out,
         "norm", Tables.number(d.vectorNorm())
-            + (d.normRatio() == null ? "" : ", %s of the mean activation norm".formatted(Tables.number(d.normRatio()))),
+            + (d.normRatio() == null
+                ? ""
+                : ", %s of the median activation norm, %s of the mean"
+                    .formatted(Tables.number(d.medianNormRatio()), Tables.number(d.normRatio()))),
         "plain encode, decoded", "cosine %s without b_dec, %s with it"
             .formatted(Tables.signed(d.reconstructionCosine()), Tables.signed(d.reconstructionCosineWithBDec())),
         "overlap with encode(0)", "Jaccard " + Tables.number(d.biasJaccard()),

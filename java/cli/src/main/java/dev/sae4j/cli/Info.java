@@ -12,6 +12,7 @@ import java.nio.FloatBuffer;
 import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.Callable;
+import java.util.function.DoublePredicate;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.bytedeco.javacpp.FloatPointer;
@@ -25,6 +26,8 @@ import picocli.CommandLine.Spec;
 final class Info implements Callable<Integer> {
   /**
    * @param k of a TopK SAE, else null
+   * @param farFromUnitRows decoder rows of norm below 0.5 or above 2
+   * @param nearZeroRows of these, those that have all but vanished ({@link SelfCheck#nearZeroNorm})
    * @param dead features that can't fire, or add nothing when they do
    * @param threshold on the pre-activation; null for ReLU
    * @param bytes of memory
@@ -42,6 +45,8 @@ final class Info implements Callable<Integer> {
       String hookName,
       List<String> folded,
       Spread decoderNorm,
+      long farFromUnitRows,
+      long nearZeroRows,
       Spread encDecCosine,
       long dead,
       Spread threshold,
@@ -50,10 +55,17 @@ final class Info implements Callable<Integer> {
       String source,
       Double publishedL0,
       Check check,
+      List<String> notes,
       List<String> warnings) {}
 
   /** What {@link SelfCheck} found, of sample activations. */
-  record Check(long n, double l0, Double explainedVariance, Double normRatio) {}
+  record Check(
+      long n, double l0, Double explainedVariance, Double normRatio, long outlierRows, SelfCheck.Typical typical) {
+    static Check of(SelfCheck check) {
+      return new Check(
+          check.n(), check.l0(), check.explainedVariance(), check.normRatio(), check.outlierRows(), check.typical());
+    }
+  }
 
   record Spread(double min, double median, double max) {
     /** Of the finite ones; null if there is none. */
@@ -118,6 +130,7 @@ final class Info implements Callable<Integer> {
     float[] cosines = new float[n];
     float[] thresholds = new float[n];
     long dead = IntStream.range(0, n).parallel().filter(j -> inspect(weights, j, norms, cosines, thresholds)).count();
+    double nearZero = SelfCheck.nearZeroNorm(weights);
     SaeInfo info = weights.info();
     return new Result(
         info.format(),
@@ -131,6 +144,8 @@ final class Info implements Callable<Integer> {
         info.hookName(),
         info.folded(),
         Spread.of(norms),
+        count(norms, norm -> norm < 0.5 || norm > 2),
+        count(norms, norm -> norm < nearZero),
         Spread.of(cosines),
         dead,
         Spread.of(thresholds),
@@ -138,7 +153,8 @@ final class Info implements Callable<Integer> {
         screenBytes,
         info.source(),
         info.publishedL0(),
-        check == null ? null : new Check(check.n(), check.l0(), check.explainedVariance(), check.normRatio()),
+        check == null ? null : Check.of(check),
+        info.notes(),
         check == null ? info.warnings() : Stream.concat(info.warnings().stream(), check.warnings().stream()).toList());
   }
 
@@ -159,8 +175,17 @@ final class Info implements Callable<Integer> {
     return !canFire || decoderNorm == 0;
   }
 
+  private static long count(float[] norms, DoublePredicate condition) {
+    return IntStream.range(0, norms.length).filter(j -> condition.test(norms[j])).count();
+  }
+
   private static float at(FloatPointer array, long index) {
     return array.get(index);
+  }
+
+  private static String farFromUnit(Result result) {
+    return (result.farFromUnitRows() == 0 ? "" : "; %s rows far from 1 (below 0.5 or above 2)".formatted(Tables.count(result.farFromUnitRows())))
+        + (result.nearZeroRows() == 0 ? "" : ", %s next to 0".formatted(Tables.count(result.nearZeroRows())));
   }
 
   private static String screen(long bytes) {
@@ -178,7 +203,7 @@ final class Info implements Callable<Integer> {
         "selection", result.k() == null ? "by threshold" : "the " + result.k() + " largest",
         "model", result.modelName(),
         "hook", result.hookName(),
-        "decoder norm", result.decoderNorm().text(),
+        "decoder norm", result.decoderNorm().text() + farFromUnit(result),
         "cos(enc, dec)", result.encDecCosine() == null ? "-" : result.encDecCosine().text(),
         "threshold", result.threshold() == null ? "none" : result.threshold().text(),
         "dead features", Tables.count(result.dead()) + " can't fire, or add nothing when they do");
@@ -186,6 +211,7 @@ final class Info implements Callable<Integer> {
       printCheck(result.check(), out);
     }
     sentences("folded", result.folded(), out);
+    sentences("notes", result.notes(), out);
     sentences("warnings", result.warnings(), out);
   }
 
@@ -195,8 +221,23 @@ final class Info implements Callable<Integer> {
         out,
         "rows checked", Tables.count(check.n()),
         "mean L0", Tables.number(check.l0()),
-        "explained variance", check.explainedVariance() == null ? "-" : Tables.number(check.explainedVariance()),
-        "norm ratio", check.normRatio() == null ? "-" : Tables.number(check.normRatio()));
+        "explained variance", orDash(check.explainedVariance()),
+        "norm ratio", orDash(check.normRatio()),
+        "outlier rows", check.outlierRows() == 0 ? null : outliers(check));
+  }
+
+  private static String outliers(Check check) {
+    return "%s, of more than %.0f times the median norm; without them L0 %s, explained variance %s, norm ratio %s"
+        .formatted(
+            Tables.count(check.outlierRows()),
+            SelfCheck.OUTLIER,
+            Tables.number(check.typical().l0()),
+            orDash(check.typical().explainedVariance()),
+            orDash(check.typical().normRatio()));
+  }
+
+  private static String orDash(Double value) {
+    return value == null ? "-" : Tables.number(value);
   }
 
   private static void sentences(String title, List<String> sentences, PrintWriter out) {

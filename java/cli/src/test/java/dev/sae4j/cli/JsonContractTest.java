@@ -70,12 +70,15 @@ class JsonContractTest {
     JsonObject info = Run.json("info", "--sae", demo);
     assertFields(
         info,
-        "format architecture d_in d_out d_sae dtype k model_name hook_name folded decoder_norm enc_dec_cosine dead "
-            + "threshold bytes screen_bytes source published_l0 check warnings");
+        "format architecture d_in d_out d_sae dtype k model_name hook_name folded decoder_norm far_from_unit_rows near_zero_rows enc_dec_cosine dead "
+            + "threshold bytes screen_bytes source published_l0 check notes warnings");
     assertTrue(info.get("check").isJsonNull());
     JsonObject check = Run.json("info", "--sae", demo, "--activations", demo.resolve("activations.npy")).getAsJsonObject("check");
-    assertFields(check, "n l0 explained_variance norm_ratio");
+    assertFields(check, "n l0 explained_variance norm_ratio outlier_rows typical");
+    assertFields(check.get("typical"), "l0 explained_variance norm_ratio");
     assertEquals(512, check.get("n").getAsInt());
+    assertEquals(0, check.get("outlier_rows").getAsInt());
+    assertEquals(check.get("explained_variance"), check.getAsJsonObject("typical").get("explained_variance"));
     assertEquals(0.866, check.get("explained_variance").getAsDouble(), 0.01);
     for (String spread : List.of("decoder_norm", "enc_dec_cosine", "threshold")) {
       assertFields(info.get(spread), "min median max");
@@ -86,6 +89,9 @@ class JsonContractTest {
     assertEquals(384, info.get("d_out").getAsInt());
     assertEquals(4096, info.get("d_sae").getAsInt());
     assertEquals("bfloat16", info.get("dtype").getAsString());
+    assertTrue(info.getAsJsonArray("notes").get(0).getAsString().startsWith("SAELens computes in bfloat16"));
+    assertEquals(0, info.get("far_from_unit_rows").getAsInt());
+    assertEquals(0, info.get("near_zero_rows").getAsInt());
     assertTrue(info.get("k").isJsonNull());
     assertEquals("sentence-transformers/all-MiniLM-L6-v2", info.get("model_name").getAsString());
     // norm_min_max of the oracle's decoder_geometry
@@ -268,7 +274,7 @@ class JsonContractTest {
 
   private static final String DECOMPOSITION =
       "method atoms non_negative stop vector_norm cosine explained_variance residual_norm negative_share negative_energy"
-          + " worst_coherence features";
+          + " worst_coherence features warnings";
 
   @Test
   void decompose() {
@@ -328,10 +334,10 @@ class JsonContractTest {
             "--activations", x, "--positive", x, "--negative", x, "--labels", demo.resolve("labels.jsonl.gz"));
     assertFields(
         d,
-        "vector_norm activation_norm norm_ratio zero_vector plain_encode bias_jaccard reconstruction_cosine"
+        "vector_norm activation_norm norm_ratio median_norm_ratio zero_vector plain_encode bias_jaccard reconstruction_cosine"
             + " reconstruction_cosine_with_b_dec scale_sweep negative_projections lost_negative_energy spurious_antipodal"
             + " decomposition decomposition_non_negative difference_of_encodings stability findings");
-    assertFields(d.get("activation_norm"), "mean p01 p99");
+    assertFields(d.get("activation_norm"), "mean median p01 p99");
     assertFields(d.getAsJsonArray("plain_encode").get(0), "index value bias_share label");
     assertFields(d.getAsJsonArray("scale_sweep").get(0), "scale l0 bias_jaccard cosine");
     assertFields(d.getAsJsonArray("negative_projections").get(0), "index coefficient cosine label");

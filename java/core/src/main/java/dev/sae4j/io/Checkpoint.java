@@ -52,6 +52,7 @@ final class Checkpoint {
   Double publishedL0;
   final List<String> folded = new ArrayList<>();
   final List<String> warnings = new ArrayList<>();
+  final List<String> notes = new ArrayList<>();
 
   Matrix wEnc;
   Matrix wDec;
@@ -250,7 +251,7 @@ final class Checkpoint {
     Tensor enc = wEnc.tensor;
     Tensor dec = wDec.tensor;
     String dtype = enc.type == dec.type ? enc.type.label : "W_enc %s, W_dec %s".formatted(enc.type.label, dec.type.label);
-    return new SaeInfo(format, architecture, dtype, modelName, hookName, folded, warnings, path.toString(), publishedL0);
+    return new SaeInfo(format, architecture, dtype, modelName, hookName, folded, warnings, path.toString(), publishedL0, notes);
   }
 
   private static String turned(Tensor matrix) {

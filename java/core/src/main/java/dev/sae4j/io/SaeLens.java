@@ -19,6 +19,7 @@ final class SaeLens {
   static final String FORMAT = "saelens";
   static final List<String> CONFIGS = List.of("cfg.json");
   static final List<String> WEIGHTS = List.of("sae_weights.safetensors", "model.safetensors");
+  private static final Set<String> HALF_PRECISION = Set.of("float16", "bfloat16");
   private static final String SPARSITY = "sparsity.safetensors";
   private static final String SCALER = "activation_scaler.json";
 
@@ -67,6 +68,7 @@ final class SaeLens {
     normalize();
     noteReshape();
     noteThreshold();
+    noteDtype();
     readScalingFactor(metadata);
     readSparsity();
     return sae;
@@ -269,6 +271,15 @@ final class SaeLens {
     if (sae.threshold != null) {
       sae.folded.add(
           "threshold applies after the bias: it becomes threshold - b_enc" + (sae.subtractsBDec ? " + <b_dec, w_j>" : ""));
+    }
+  }
+
+  /** SAELens casts the weights and x to this dtype, however the weights are stored. */
+  private void noteDtype() {
+    String dtype = config.text("dtype");
+    if (dtype != null && HALF_PRECISION.contains(dtype.replaceFirst("^torch\\.", ""))) {
+      sae.notes.add(
+          "SAELens computes in %s, the dtype in cfg.json, and sae4j in float32: features near their threshold may differ".formatted(dtype));
     }
   }
 

@@ -261,6 +261,12 @@ class SaeSafetensorsTest {
         assertEquals(stored[j], threshold[j] + offset[j], 4 * U * (Math.abs(threshold[j]) + Math.abs(offset[j])));
       }
       assertEquals(List.of(), weights.info().warnings());
+      assertEquals(
+          List.of("SAELens computes in bfloat16, the dtype in cfg.json, and sae4j in float32: features near their threshold may differ"),
+          weights.info().notes());
+    }
+    try (SaeWeights weights = read("saelens-topk")) {
+      assertEquals(List.of(), weights.info().notes());
     }
   }
 
