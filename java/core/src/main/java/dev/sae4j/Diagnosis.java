@@ -284,8 +284,8 @@ public record Diagnosis(
     }
 
     /**
-     * [n, dSae]: the coefficients of directions on all features, as the top d_sae of them. These are canonical, equal in every bit on every
-     * device; a dense projection is not.
+     * [n, dSae]: the coefficients of directions on all features, as the top d_sae of them. These are canonical, equal in every bit
+     * on every device; a dense projection is not.
      */
     private float[] projections(float[] directions, boolean unit) {
       int dSae = Math.toIntExact(sae.dSae());
@@ -452,9 +452,9 @@ public record Diagnosis(
 
   private Diagnosis withFindings(List<String> sentences) {
     return new Diagnosis(
-        vectorNorm, activationNorm, normRatio, medianNormRatio, zeroVector, plainEncode, biasJaccard, reconstructionCosine,
-        reconstructionCosineWithBDec, scaleSweep, negativeProjections, lostNegativeEnergy, spuriousAntipodal, decomposition,
-        decompositionNonNegative, differenceOfEncodings, stability, sentences);
+        vectorNorm, activationNorm, normRatio, medianNormRatio, zeroVector, plainEncode, biasJaccard,
+        reconstructionCosine, reconstructionCosineWithBDec, scaleSweep, negativeProjections, lostNegativeEnergy,
+        spuriousAntipodal, decomposition, decompositionNonNegative, differenceOfEncodings, stability, sentences);
   }
 
   /** At most eight sentences. Each is left out unless its figures bear it out. */

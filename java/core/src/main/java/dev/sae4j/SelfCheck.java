@@ -17,8 +17,8 @@ import org.bytedeco.javacpp.FloatPointer;
  * @param explainedVariance 1 - sum |x - x_hat|^2 / sum |x - mean(x)|^2; null for a transcoder, whose output is no reconstruction of its
  *     input, and where the rows do not vary
  * @param normRatio mean ||x_hat|| / mean ||x||; null for a transcoder, and where x is zero
- * @param outlierRows rows of more than {@link #OUTLIER} times the median norm, as attention sinks and BOS tokens leave them: a few rule
- *     all sums of squares
+ * @param outlierRows rows of more than {@link #OUTLIER} times the median norm, as attention sinks and BOS tokens leave them: a
+ *     few rule all sums of squares
  * @param typical the figures of the rows that are no outliers; what is judged
  * @param warnings one sentence for each implausible figure, with the likely cause
  */
@@ -202,7 +202,8 @@ public record SelfCheck(
    */
   private record Trial(double l0, double explainedVariance, double normRatio, double[] errors) {
     boolean improvesMost(Trial other) {
-      return 2 * IntStream.range(0, errors.length).filter(row -> errors[row] < other.errors[row]).count() > errors.length;
+      long better = IntStream.range(0, errors.length).filter(row -> errors[row] < other.errors[row]).count();
+      return 2 * better > errors.length;
     }
 
     static Trial run(SparseAutoencoder sae, float[] x, Change change) {
@@ -304,9 +305,9 @@ public record SelfCheck(
   }
 
   /**
-   * What the weights alone can tell, by a sample of their features: whether decoder rows have collapsed, and whether encoder and decoder
-   * directions belong together. A sentence each for what looks wrong; nothing on directions for transcoders, whose two spaces differ, and
-   * where d is too small to tell. Readers add these to {@link SaeInfo#warnings}.
+   * What the weights alone can tell, by a sample of their features: whether decoder rows have collapsed, and whether encoder and
+   * decoder directions belong together. A sentence each for what looks wrong; nothing on directions for transcoders, whose two
+   * spaces differ, and where d is too small to tell. Readers add these to {@link SaeInfo#warnings}.
    */
   public static List<String> geometry(SaeWeights weights) {
     List<String> warnings = new ArrayList<>();
@@ -325,8 +326,8 @@ public record SelfCheck(
   }
 
   /**
-   * The norm below which a decoder row has all but vanished: a thousandth of what the larger rows have, by a sample of them. Coefficients of
-   * such features are as much larger as their rows are shorter.
+   * The norm below which a decoder row has all but vanished: a thousandth of what the larger rows have, by a sample of them.
+   * Coefficients of such features are as much larger as their rows are shorter.
    */
   public static double nearZeroNorm(SaeWeights weights) {
     double[] norms = decoderNorms(weights, NORM_SAMPLE);
@@ -363,9 +364,8 @@ public record SelfCheck(
   /** The median cosine of encoder and decoder rows; NaN where it means nothing. */
   private static double directionsCosine(SaeWeights weights) {
     int d = Math.toIntExact(weights.dIn());
-    boolean isTelling =
-        !isTranscoder(weights.info(), weights.dIn(), weights.dOut()) && d >= LEAST_DIMENSION && weights.dSae() >= LEAST_DIMENSION;
-    return isTelling ? medianCosine(weights, d) : Double.NaN;
+    boolean isSmall = d < LEAST_DIMENSION || weights.dSae() < LEAST_DIMENSION;
+    return isSmall || isTranscoder(weights.info(), weights.dIn(), weights.dOut()) ? Double.NaN : medianCosine(weights, d);
   }
 
   /** Of features that have both directions; NaN if there is none. */

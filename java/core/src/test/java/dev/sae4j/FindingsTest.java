@@ -87,7 +87,7 @@ class FindingsTest {
     Decomposition d = diagnose(sae, Pursuit.omp(2), -3, 4, 0).decomposition();
     assertEquals(-3e5, d.features().get(0).coefficient(), 1);
     assertEquals(1, d.warnings().size());
-    assertTrue(d.warnings().get(0).startsWith("1 of 2 features have decoder rows of next to no norm"), d.warnings().toString());
+    assertTrue(d.warnings().get(0).startsWith("1 of 2 features have decoder rows of next to no norm"), d.toString());
   }
 
   @Test
@@ -140,8 +140,8 @@ class FindingsTest {
     List<String> findings() {
       Diagnosis d =
           new Diagnosis(
-              norm, new Diagnosis.ActivationNorm(100, median, 8, 12), norm / 100, norm / median, List.of(), plain, jaccard, cosine,
-              cosine, List.of(new Diagnosis.Scale(4, 7, 0, scaledCosine)), List.of(), negativeEnergy, antipodes,
+              norm, new Diagnosis.ActivationNorm(100, median, 8, 12), norm / 100, norm / median, List.of(), plain, jaccard,
+              cosine, cosine, List.of(new Diagnosis.Scale(4, 7, 0, scaledCosine)), List.of(), negativeEnergy, antipodes,
               decomposition(signed), decomposition(nonNegative), null, new Diagnosis.Stability(1, 1, perturbed), List.of());
       return Diagnosis.Findings.of(d);
     }

@@ -57,7 +57,8 @@ class SelfCheckTest {
 
   private SelfCheck check(
       boolean subtractsBDec, float threshold, double scale, Double publishedL0, String architecture, float[] rows) {
-    SaeInfo info = new SaeInfo("test", architecture, "float32", null, null, List.of(), List.of(), null, publishedL0, List.of());
+    SaeInfo info =
+        new SaeInfo("test", architecture, "float32", null, null, List.of(), List.of(), null, publishedL0, List.of());
     try (SaeWeights weights = SaeWeights.allocate(D, D, FEATURES, info)) {
       weights.bDec().put(bDec);
       for (int j = 0; j < FEATURES; j++) {
@@ -92,7 +93,7 @@ class SelfCheckTest {
     assertTrue(check.normRatio() > 0.8 && check.normRatio() < 1.2, check.toString());
   }
 
-  /** The first rows are so many times as long as they were, and of all features at once, which is more than the SAE can decode. */
+  /** The first rows are so many times as long as they were, and of all features at once: more than the SAE can decode. */
   private float[] withHugeRows(int count, double factor) {
     float[] rows = x.clone();
     float[] huge = constant(new float[D]);
@@ -118,7 +119,7 @@ class SelfCheckTest {
   @Test
   void adviceHelpsMostRows() {
     for (int i = 0; i < x.length; i++) {
-      x[i] = (x[i] - bDec[i % D]) * (i < 40 * D ? 3.5f : 1); // a fifth is long enough to rule the sums, and would fare better by layer norm
+      x[i] = (x[i] - bDec[i % D]) * (i < 40 * D ? 3.5f : 1); // a fifth rules the sums, and would fare better by layer norm
     }
     Arrays.fill(bDec, 0);
     SelfCheck check = check(true, 4.5f, 1, null);
@@ -225,9 +226,10 @@ class SelfCheckTest {
     try (SaeWeights weights = SaeWeights.allocate(D, D, FEATURES, info)) {
       for (int j = 0; j < FEATURES; j++) {
         float size = j < collapsed ? 2.7e-5f : 1;
+        boolean isOther = isRandom || j < collapsed;
         for (int i = 0; i < D; i++) {
           weights.wEnc().put((long) j * D + i, directions[j][i]);
-          weights.wDec().put((long) j * D + i, size * directions[isRandom || j < collapsed ? (j + 1) % FEATURES : j][i]);
+          weights.wDec().put((long) j * D + i, size * directions[isOther ? (j + 1) % FEATURES : j][i]);
         }
       }
       return SelfCheck.geometry(weights);
@@ -238,7 +240,8 @@ class SelfCheckTest {
   void collapsedRowsAreNamedAndNotTakenForATransposedMatrix() {
     List<String> warnings = geometryOf(131, false);
     assertEquals(1, warnings.size(), warnings.toString());
-    assertTrue(warnings.get(0).startsWith("131 of 160 decoder rows (82 %) have collapsed: their median norm is 2.700e-05"), warnings.get(0));
+    String expected = "131 of 160 decoder rows (82 %) have collapsed: their median norm is 2.700e-05";
+    assertTrue(warnings.get(0).startsWith(expected), warnings.get(0));
     assertEquals(List.of(), geometryOf(0, false));
     assertTrue(geometryOf(0, true).get(0).contains("or the SAE untrained"));
   }

@@ -27,7 +27,7 @@ final class Info implements Callable<Integer> {
   /**
    * @param k of a TopK SAE, else null
    * @param farFromUnitRows decoder rows of norm below 0.5 or above 2
-   * @param nearZeroRows of these, those that have all but vanished ({@link SelfCheck#nearZeroNorm})
+   * @param nearZeroRows those that have all but vanished ({@link SelfCheck#nearZeroNorm})
    * @param dead features that can't fire, or add nothing when they do
    * @param threshold on the pre-activation; null for ReLU
    * @param bytes of memory
@@ -184,8 +184,10 @@ final class Info implements Callable<Integer> {
   }
 
   private static String farFromUnit(Result result) {
-    return (result.farFromUnitRows() == 0 ? "" : "; %s rows far from 1 (below 0.5 or above 2)".formatted(Tables.count(result.farFromUnitRows())))
-        + (result.nearZeroRows() == 0 ? "" : ", %s next to 0".formatted(Tables.count(result.nearZeroRows())));
+    String far = Tables.count(result.farFromUnitRows());
+    String near = Tables.count(result.nearZeroRows());
+    return (result.farFromUnitRows() == 0 ? "" : "; %s rows far from 1 (below 0.5 or above 2)".formatted(far))
+        + (result.nearZeroRows() == 0 ? "" : "; %s next to 0".formatted(near));
   }
 
   private static String screen(long bytes) {

@@ -70,8 +70,8 @@ class JsonContractTest {
     JsonObject info = Run.json("info", "--sae", demo);
     assertFields(
         info,
-        "format architecture d_in d_out d_sae dtype k model_name hook_name folded decoder_norm far_from_unit_rows near_zero_rows enc_dec_cosine dead "
-            + "threshold bytes screen_bytes source published_l0 check notes warnings");
+        "format architecture d_in d_out d_sae dtype k model_name hook_name folded decoder_norm far_from_unit_rows "
+            + "near_zero_rows enc_dec_cosine dead threshold bytes screen_bytes source published_l0 check notes warnings");
     assertTrue(info.get("check").isJsonNull());
     JsonObject check = Run.json("info", "--sae", demo, "--activations", demo.resolve("activations.npy")).getAsJsonObject("check");
     assertFields(check, "n l0 explained_variance norm_ratio outlier_rows typical");
@@ -334,8 +334,8 @@ class JsonContractTest {
             "--activations", x, "--positive", x, "--negative", x, "--labels", demo.resolve("labels.jsonl.gz"));
     assertFields(
         d,
-        "vector_norm activation_norm norm_ratio median_norm_ratio zero_vector plain_encode bias_jaccard reconstruction_cosine"
-            + " reconstruction_cosine_with_b_dec scale_sweep negative_projections lost_negative_energy spurious_antipodal"
+        "vector_norm activation_norm norm_ratio median_norm_ratio zero_vector plain_encode bias_jaccard"
+            + " reconstruction_cosine reconstruction_cosine_with_b_dec scale_sweep negative_projections lost_negative_energy spurious_antipodal"
             + " decomposition decomposition_non_negative difference_of_encodings stability findings");
     assertFields(d.get("activation_norm"), "mean median p01 p99");
     assertFields(d.getAsJsonArray("plain_encode").get(0), "index value bias_share label");

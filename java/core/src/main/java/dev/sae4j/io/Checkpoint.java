@@ -251,7 +251,8 @@ final class Checkpoint {
     Tensor enc = wEnc.tensor;
     Tensor dec = wDec.tensor;
     String dtype = enc.type == dec.type ? enc.type.label : "W_enc %s, W_dec %s".formatted(enc.type.label, dec.type.label);
-    return new SaeInfo(format, architecture, dtype, modelName, hookName, folded, warnings, path.toString(), publishedL0, notes);
+    return new SaeInfo(
+        format, architecture, dtype, modelName, hookName, folded, warnings, path.toString(), publishedL0, notes);
   }
 
   private static String turned(Tensor matrix) {

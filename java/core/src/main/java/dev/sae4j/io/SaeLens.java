@@ -279,7 +279,8 @@ final class SaeLens {
     String dtype = config.text("dtype");
     if (dtype != null && HALF_PRECISION.contains(dtype.replaceFirst("^torch\\.", ""))) {
       sae.notes.add(
-          "SAELens computes in %s, the dtype in cfg.json, and sae4j in float32: features near their threshold may differ".formatted(dtype));
+          "SAELens computes in %s, the dtype in cfg.json, and sae4j in float32: features near their threshold may differ"
+              .formatted(dtype));
     }
   }
 
