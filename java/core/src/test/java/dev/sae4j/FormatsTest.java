@@ -5,11 +5,14 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
+import dev.sae4j.io.Generic;
 import dev.sae4j.io.SaeReader;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.Stream;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -27,7 +30,7 @@ class FormatsTest {
 
   static Stream<Case> cases() throws Exception {
     List<Case> cases = new ArrayList<>();
-    for (String file : List.of("expected_pt.json", "expected_st.json")) {
+    for (String file : List.of("expected_pt.json", "expected_st.json", "expected_generic.json")) {
       JsonObject expected = JsonParser.parseString(Files.readString(path(file))).getAsJsonObject();
       for (String name : expected.keySet()) {
         if (expected.get(name).isJsonObject()) { // the others are of single tensors
@@ -50,7 +53,14 @@ class FormatsTest {
         format == null || format.isJsonNull() ? null : format.getAsString(),
         scale == null ? null : Double.valueOf(scale.getAsDouble()),
         options.has("k") ? options.get("k").getAsLong() : null,
-        options.has("prefix") ? options.get("prefix").getAsLong() : null);
+        options.has("prefix") ? options.get("prefix").getAsLong() : null,
+        options.has("map") ? generic(options) : null);
+  }
+
+  private static Generic generic(JsonObject options) {
+    Map<String, String> tensors = new LinkedHashMap<>();
+    options.getAsJsonObject("map").asMap().forEach((as, name) -> tensors.put(as, name.getAsString()));
+    return new Generic(tensors, options.get("activation").getAsString(), options.has("subtract_b_dec"));
   }
 
   @ParameterizedTest

@@ -63,7 +63,12 @@ final class Failures {
 
   /** A name out of a file, quoted, cut to a readable length. */
   static String quote(String name) {
-    return '"' + cut(name.replaceAll(UNPRINTABLE, "?"), MAX_SHOWN) + '"';
+    return '"' + cut(printable(name), MAX_SHOWN) + '"';
+  }
+
+  /** Without what could break a line, or a terminal. */
+  static String printable(String text) {
+    return text.replaceAll(UNPRINTABLE, "?");
   }
 
   /** Names for the user to pick from. */

@@ -16,7 +16,7 @@ final class OpenAi {
   private OpenAi() {}
 
   static boolean claims(TensorFile file) {
-    return file.tensors().keySet().containsAll(Set.of("pre_bias", "latent_bias"));
+    return file.tensors().keySet().containsAll(Set.of("pre_bias", "latent_bias", "encoder.weight"));
   }
 
   static Checkpoint read(TensorFile file) {

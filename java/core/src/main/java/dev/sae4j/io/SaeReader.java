@@ -12,6 +12,7 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.function.Predicate;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
 /**
@@ -30,7 +31,8 @@ import java.util.stream.Stream;
  *   <li>{@code "dictionary-learning"}: {@code ae.pt} with {@code config.json}, in its folder or the one above;
  *   <li>{@code "openai"}, {@code "goodfire"}, {@code "deepseek-r1"}: a {@code .pt} or {@code .pth} file, by its tensors' names;
  *   <li>{@code "qwen-scope"}: {@code layerN.sae.pt}, with k from the folder's name ({@code L0_k});
- *   <li>{@code "hook-z"}: {@code NAME.pt} with {@code NAME_cfg.json}.
+ *   <li>{@code "hook-z"}: {@code NAME.pt} with {@code NAME_cfg.json};
+ *   <li>{@code "generic"}: any file of tensors, once {@link Generic} says what they are; never detected.
  * </ul>
  *
  * <p>In place of a safetensors file there may be its shards, with {@code <name>.safetensors.index.json}.
@@ -47,12 +49,13 @@ public final class SaeReader {
    *     ({@code expected_average_only_in}) and has it in no file; else null
    * @param k of a TopK whose files do not say; else null
    * @param prefix use the first so many features only (Matryoshka); null for all
+   * @param generic what the tensors are, for the format generic; else null
    */
-  public record Options(String format, Double normScalingFactor, Long k, Long prefix) {
+  public record Options(String format, Double normScalingFactor, Long k, Long prefix, Generic generic) {
     public static final Options NONE = new Options(null, null, null, null);
 
     /**
-     * @throws IllegalArgumentException if a value is out of its range, or there is no format of that name
+     * @throws IllegalArgumentException if a value is out of its range, there is no format of that name, or options don't go together
      */
     public Options {
       if (format != null && !formats().contains(format)) {
@@ -65,6 +68,23 @@ public final class SaeReader {
       if (k != null && k < 1 || prefix != null && prefix < 1) {
         throw new IllegalArgumentException("k and prefix must be at least 1, got %s and %s".formatted(k, prefix));
       }
+      if (generic != null && !Generic.FORMAT.equals(format)) {
+        throw new IllegalArgumentException(
+            "what the tensors are (--map, --activation, --subtract-b-dec) is told to the format generic alone (--format generic), got "
+                + (format == null ? "no format" : "the format " + format));
+      }
+      if (generic != null) {
+        generic.requireFitting(k, normScalingFactor);
+      }
+    }
+
+    public Options(String format, Double normScalingFactor, Long k, Long prefix) {
+      this(format, normScalingFactor, k, prefix, null);
+    }
+
+    /** Any file, by what the user says of it; k for a TopK, else null. */
+    public Options(Generic generic, Long k) {
+      this(Generic.FORMAT, null, k, null, generic);
     }
 
     public Options(String format) {
@@ -121,6 +141,11 @@ public final class SaeReader {
       return weights(path).stream().filter(this::hasConfig).map(file -> new Found(this, file)).toList();
     }
 
+    /** Whether its weights are there by their own name, without what it needs beside them. */
+    boolean isPartly(Path path) {
+      return !configs.isEmpty() && !weights.get(0).startsWith("*") && !weights(path).isEmpty();
+    }
+
     boolean hasConfig(Path weights) {
       return configs.isEmpty() || Config.beside(weights, configs) != null;
     }
@@ -165,7 +190,11 @@ public final class SaeReader {
               names(names -> names.contains("W_dec") && !names.contains("encoder.weight")),
               SaeLens::read),
           new Format(
-              GemmaScope.FORMAT, List.of(GemmaScope.WEIGHTS), List.of(), file -> true, (file, options) -> GemmaScope.read(file)),
+              GemmaScope.FORMAT,
+              List.of(GemmaScope.WEIGHTS),
+              List.of(),
+              names(names -> names.stream().anyMatch("W_enc"::equalsIgnoreCase)),
+              (file, options) -> GemmaScope.read(file)),
           new Format(
               Sparsify.FORMAT,
               Sparsify.WEIGHTS,
@@ -199,11 +228,15 @@ public final class SaeReader {
           new Format(TorchSaes.QWEN, TORCH, List.of(), TorchSaes::isQwen, TorchSaes::qwen),
           new Format(TorchSaes.HOOK_Z, TORCH, List.of(), TorchSaes::isHookZ, (file, options) -> TorchSaes.hookZ(file)));
 
+  /** What is read by what the user says, and is never detected. */
+  private static final Format GENERIC =
+      new Format(Generic.FORMAT, List.of("*.{safetensors,npz,pt,pth}"), List.of(), file -> true, Generic::read);
+
   private SaeReader() {}
 
   /** The names of the formats. */
   public static List<String> formats() {
-    return FORMATS.stream().map(Format::name).toList();
+    return Stream.concat(FORMATS.stream(), Stream.of(GENERIC)).map(Format::name).toList();
   }
 
   /** As {@link #read(Path, Options)}, with all left to detection. */
@@ -232,7 +265,7 @@ public final class SaeReader {
   }
 
   private static Found forced(String name, Path path) {
-    Format format = FORMATS.stream().filter(f -> f.name.equals(name)).findFirst().orElseThrow();
+    Format format = FORMATS.stream().filter(f -> f.name.equals(name)).findFirst().orElse(GENERIC);
     List<Path> weights = format.weights(path);
     if (weights.size() > 1) {
       throw severalFiles(path, weights.size(), format);
@@ -248,17 +281,20 @@ public final class SaeReader {
   private static Found detect(Path path) {
     Unsupported.refuse(path);
     List<Format> named = FORMATS.stream().filter(format -> !format.isGeneric()).toList();
-    List<Found> found = named.stream().flatMap(format -> format.find(path).stream()).toList();
+    List<Found> found =
+        named.stream()
+            .flatMap(format -> format.find(path).stream())
+            .filter(f -> !f.format.configs.isEmpty() || matches(f.format.weights.get(0), f.weights) || f.format.claims(f.weights, false))
+            .toList();
     if (found.isEmpty()) {
-      List<Format> partly = named.stream().filter(format -> !format.weights(path).isEmpty()).toList();
+      List<Format> partly = named.stream().filter(format -> format.isPartly(path)).toList();
       if (partly.size() == 1) {
         return requireParts(partly.get(0), path, partly.get(0).weights(path)); // which will name what is missing
       }
       found = claimed(path);
     }
     if (found.isEmpty()) {
-      throw new SaeException(
-          "%s: no SAE found; looked for %s".formatted(path, String.join(", ", FORMATS.stream().map(Format::toString).toList())));
+      throw new SaeException("%s: no SAE found; looked for %s%s".formatted(path, lookedFor(path), suggestion(path)));
     }
     List<Path> files = found.stream().map(Found::weights).distinct().toList();
     if (files.size() > 1 && found.stream().map(Found::format).distinct().count() == 1) {
@@ -270,6 +306,23 @@ public final class SaeReader {
               .formatted(path, files.size(), String.join(" and ", found.stream().map(Found::toString).toList())));
     }
     return found.size() == 1 ? found.get(0) : byTensors(found);
+  }
+
+  /** The formats; of a file, those that have files of its kind. */
+  private static String lookedFor(Path path) {
+    List<Format> fitting = FORMATS.stream().filter(format -> !Files.isDirectory(path) && !format.weights(path).isEmpty()).toList();
+    return (fitting.isEmpty() ? FORMATS : fitting).stream().map(Format::toString).collect(Collectors.joining(", "));
+  }
+
+  /** What the one file of tensors holds, and how to read it all the same; nothing where there are none, or several. */
+  private static String suggestion(Path path) {
+    List<Path> files = GENERIC.weights(path);
+    if (files.size() != 1) {
+      return "";
+    }
+    try (TensorFile file = TensorFile.open(files.get(0))) {
+      return "; " + Generic.suggest(file);
+    }
   }
 
   /** Files of which only the tensors tell what they are. */

@@ -58,6 +58,11 @@ final class Tensor {
     return new Tensor(name, where, type, typeName, shape, bytes, start);
   }
 
+  /** The same values in one dimension. */
+  Tensor flattened() {
+    return new Tensor(name, where, type, typeName, new long[] {size}, bytes, start);
+  }
+
   private static long product(String where, long[] shape) {
     long product = 1;
     try {
