@@ -3,10 +3,14 @@ package dev.sae4j.cli;
 import dev.sae4j.SaeWeights;
 import dev.sae4j.SparseAutoencoder;
 import dev.sae4j.io.ActivationReader;
+import dev.sae4j.io.Generic;
 import dev.sae4j.io.SaeReader;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Iterator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
 import picocli.CommandLine.Option;
 
 /** The SAE of a command. */
@@ -33,11 +37,38 @@ final class ModelOptions extends EngineOptions {
   @Option(names = "--prefix", paramLabel = "N", description = "Use the first N features only (Matryoshka).")
   private Long prefix;
 
+  @Option(
+      names = "--map",
+      paramLabel = "TENSOR=NAME[.T]",
+      description = {
+        "With --format generic, what a tensor of the file is: W_enc [d_in, d_sae] and W_dec [d_sae, d_out], "
+            + "NAME.T where it lies the other way round; b_enc, b_dec, threshold, log_threshold, W_skip, b_gate, b_mag, r_mag."
+      })
+  private List<String> map;
+
+  @Option(
+      names = "--activation",
+      paramLabel = "NAME",
+      description = "With --format generic: ${COMPLETION-CANDIDATES}. topk ends in a ReLU, topk-signed and topk-abs keep negative values.",
+      completionCandidates = Activations.class)
+  private String activation;
+
+  @Option(names = "--subtract-b-dec", description = "With --format generic: b_dec is subtracted from the input first.")
+  private boolean subtractsBDec;
+
   /** The names that --format takes. */
   static final class Formats implements Iterable<String> {
     @Override
     public Iterator<String> iterator() {
       return SaeReader.formats().iterator();
+    }
+  }
+
+  /** The names that --activation takes. */
+  static final class Activations implements Iterable<String> {
+    @Override
+    public Iterator<String> iterator() {
+      return Generic.activations().iterator();
     }
   }
 
@@ -53,12 +84,34 @@ final class ModelOptions extends EngineOptions {
   SaeWeights read() {
     SaeReader.Options options;
     try {
-      options = new SaeReader.Options(format, normScalingFactor, k, prefix);
+      options = new SaeReader.Options(format, normScalingFactor, k, prefix, generic());
     } catch (IllegalArgumentException e) {
       throw misuse(e.getMessage());
     }
     device();
     return SaeReader.read(path, options);
+  }
+
+  /** What was said of the tensors, or null. */
+  private Generic generic() {
+    if (map == null && activation == null && !subtractsBDec) {
+      return null;
+    }
+    if (!"generic".equals(format)) {
+      String given = map != null ? "--map" : activation != null ? "--activation" : "--subtract-b-dec";
+      throw misuse(given + " needs --format generic");
+    }
+    Map<String, String> tensors = new LinkedHashMap<>();
+    for (String one : map == null ? List.<String>of() : map) {
+      int equals = one.indexOf('=');
+      if (equals < 1 || equals == one.length() - 1) {
+        throw misuse("--map must be TENSOR=NAME or TENSOR=NAME.T, got \"%s\"".formatted(one));
+      }
+      if (tensors.put(one.substring(0, equals), one.substring(equals + 1)) != null) {
+        throw misuse("--map says twice what %s is".formatted(one.substring(0, equals)));
+      }
+    }
+    return new Generic(tensors, activation, subtractsBDec);
   }
 
   SparseAutoencoder open(SaeWeights weights) {

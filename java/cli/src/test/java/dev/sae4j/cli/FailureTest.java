@@ -128,6 +128,12 @@ class FailureTest {
     }
     assertMisused("no screen \"int7\"", "encode", "--sae", sae, "--in", x, "--out", out, "--screen", "int7");
     assertMisused("format must be saelens, gemma-scope", "info", "--sae", sae, "--format", "onnx");
+    assertMisused("--map needs --format generic", "info", "--sae", sae, "--map", "W_enc=a");
+    assertMisused("--activation needs --format generic", "info", "--sae", sae, "--activation", "relu", "--format", "saelens");
+    assertMisused("--subtract-b-dec needs --format generic", "info", "--sae", sae, "--subtract-b-dec");
+    assertMisused("W_enc and W_dec must be mapped", "info", "--sae", sae, "--format", "generic", "--activation", "relu");
+    assertMisused("--map must be", "info", "--sae", sae, "--format", "generic", "--map", "W_enc");
+    assertMisused("--map says twice what W_enc is", "info", "--sae", sae, "--format", "generic", "--map", "W_enc=a", "--map", "W_enc=b");
     assertMisused("--top", "project", "--sae", sae, "--vector", x, "--top", 0);
     assertMisused("--top", "project", "--sae", sae, "--vector", x, "--top", "many");
     assertMisused("decoder", "project", "--sae", sae, "--vector", x, "--readout", "both");
