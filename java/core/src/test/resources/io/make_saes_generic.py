@@ -74,6 +74,22 @@ def make_pre_bias():
            "topk-signed", k=k, subtract_b_dec=True)
 
 
+def make_layer_norm():
+    d, n, k = 6, 15, 4
+    w = dict(pre_bias=normal(d), enc=normal(n, d), latent_bias=normal(n), dec=normal(n, d))
+    torch.save({name: torch.tensor(a) for name, a in w.items()}, SAES / "generic/layer_norm.pt")
+    pre, enc, latent, dec = f64(**w)
+    moments = lambda x: (x.mean(), x.std(ddof=1))
+
+    def encode(x):
+        mean, std = moments(x)
+        return relu(top(k, same)(enc @ ((x - mean) / (std + 1e-5) - pre) + latent))
+
+    expect("layer_norm.pt", encode, lambda f, x: (f @ dec + pre) * moments(x)[1] + moments(x)[0], d,
+           dict(W_enc="enc.T", W_dec="dec", b_enc="latent_bias", b_dec="pre_bias"), "topk", k=k, subtract_b_dec=True,
+           layer_norm=True)
+
+
 def make_relu():
     """W_enc [n, d] under SAELens' names; b_dec subtracted."""
     d, n = 7, 15
@@ -163,4 +179,5 @@ make_batchtopk()
 make_tied()
 make_gated()
 make_skip()
+make_layer_norm()
 SAES.joinpath("expected_generic.json").write_text(json.dumps(EXPECTED, separators=(",", ":")) + "\n")

@@ -60,7 +60,9 @@ class FormatsTest {
   private static Generic generic(JsonObject options) {
     Map<String, String> tensors = new LinkedHashMap<>();
     options.getAsJsonObject("map").asMap().forEach((as, name) -> tensors.put(as, name.getAsString()));
-    return new Generic(tensors, options.get("activation").getAsString(), options.has("subtract_b_dec"));
+    SaeWeights.Normalization normalization =
+        options.has("layer_norm") ? SaeWeights.Normalization.LAYER : SaeWeights.Normalization.NONE;
+    return new Generic(tensors, options.get("activation").getAsString(), options.has("subtract_b_dec"), normalization);
   }
 
   @ParameterizedTest

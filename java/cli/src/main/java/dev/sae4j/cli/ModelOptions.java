@@ -1,6 +1,7 @@
 package dev.sae4j.cli;
 
 import dev.sae4j.SaeWeights;
+import dev.sae4j.SaeWeights.Normalization;
 import dev.sae4j.SparseAutoencoder;
 import dev.sae4j.io.ActivationReader;
 import dev.sae4j.io.Generic;
@@ -56,6 +57,12 @@ final class ModelOptions extends EngineOptions {
   @Option(names = "--subtract-b-dec", description = "With --format generic: b_dec is subtracted from the input first.")
   private boolean subtractsBDec;
 
+  @Option(
+      names = "--normalize-activations",
+      paramLabel = "NAME",
+      description = "With --format generic: none, layer_norm or constant_norm_rescale of each row of the input, first of all.")
+  private String normalization;
+
   /** The names that --format takes. */
   static final class Formats implements Iterable<String> {
     @Override
@@ -94,11 +101,12 @@ final class ModelOptions extends EngineOptions {
 
   /** What was said of the tensors, or null. */
   private Generic generic() {
-    if (map == null && activation == null && !subtractsBDec) {
+    if (map == null && activation == null && !subtractsBDec && normalization == null) {
       return null;
     }
     if (!"generic".equals(format)) {
-      String given = map != null ? "--map" : activation != null ? "--activation" : "--subtract-b-dec";
+      String given = map != null ? "--map" : activation != null ? "--activation" : null;
+      given = given != null ? given : subtractsBDec ? "--subtract-b-dec" : "--normalize-activations";
       throw misuse(given + " needs --format generic");
     }
     Map<String, String> tensors = new LinkedHashMap<>();
@@ -111,7 +119,19 @@ final class ModelOptions extends EngineOptions {
         throw misuse("--map says twice what %s is".formatted(one.substring(0, equals)));
       }
     }
-    return new Generic(tensors, activation, subtractsBDec);
+    return new Generic(tensors, activation, subtractsBDec, normalization());
+  }
+
+  /** By SAELens' names. */
+  private Normalization normalization() {
+    String name = normalization == null ? "none" : normalization;
+    return switch (name) {
+      case "none" -> Normalization.NONE;
+      case "layer_norm" -> Normalization.LAYER;
+      case "constant_norm_rescale" -> Normalization.CONSTANT;
+      default -> throw misuse(
+          "--normalize-activations must be none, layer_norm or constant_norm_rescale, got \"%s\"".formatted(name));
+    };
   }
 
   SparseAutoencoder open(SaeWeights weights) {

@@ -1,6 +1,7 @@
 package dev.sae4j.io;
 
 import dev.sae4j.SaeFormatException;
+import dev.sae4j.SaeWeights.Normalization;
 import dev.sae4j.SaeWeights.Selection;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -15,27 +16,31 @@ import java.util.TreeSet;
 import java.util.stream.Collectors;
 
 /**
- * What the tensors of a checkpoint are, where no known format says: with it the format {@code "generic"} reads any file.
+ * What the tensors of a checkpoint are, where no known format says: by it the format {@code "generic"} reads any file.
  *
- * <p>The SAE is p = x W_enc + b_enc, x_hat = f W_dec + b_dec + W_skip x, with f from p by the activation. Its tensors:
+ * <p>The SAE is p = x W_enc + b_enc, x_hat = f W_dec + b_dec + W_skip x, with f from p by the activation. Its
+ * tensors:
  *
  * <ul>
- *   <li>{@code W_enc} [d_in, d_sae] and {@code W_dec} [d_sae, d_out], SAELens' way round; {@code W_skip} [d_out, d_in];
+ *   <li>{@code W_enc} [d_in, d_sae] and {@code W_dec} [d_sae, d_out], SAELens' way round; {@code W_skip} [d_out,
+ *       d_in];
  *   <li>{@code b_enc} [d_sae] and {@code b_dec} [d_out], zero where they are not mapped;
  *   <li>of jumprelu {@code threshold} or {@code log_threshold}, [d_sae] or one number for all features;
  *   <li>of gated {@code b_gate}, {@code b_mag} and {@code r_mag} [d_sae], and then no {@code b_enc}.
  * </ul>
  *
- * <p>A vector may have further dimensions of 1. A matrix is never turned by its shape: what lies the other way round is mapped with
- * {@code .T}, and shapes that don't agree are refused. One tensor may be mapped twice, as of an SAE with tied weights.
+ * <p>A vector may have further dimensions of 1. A matrix is never turned by its shape: what lies the other way round is
+ * mapped with {@code .T}, and shapes that don't agree are refused. One tensor may be mapped twice, as of tied weights.
  *
- * @param tensors from the names above to those in the file, as {@code FILE#name} has them ({@code a.b}, {@code a[0]}); of a matrix
- *     {@code NAME.T} is its transpose, unless there is a tensor of just that name
- * @param activation relu, jumprelu, topk (the k largest, then a ReLU), topk-signed (the k largest, negative ones too), topk-abs (the k
- *     of largest magnitude) or gated
+ * @param tensors from the names above to those in the file, as {@code FILE#name} has them ({@code a.b}, {@code a[0]});
+ *     of a matrix {@code NAME.T} is its transpose, unless there is a tensor of just that name
+ * @param activation relu, jumprelu, gated, topk (the k largest, then a ReLU), topk-signed (the k largest, negative ones
+ *     too) or topk-abs (the k of largest magnitude)
  * @param subtractsBDec whether b_dec is subtracted from x first
+ * @param normalization of each row of x, before all else
  */
-public record Generic(Map<String, String> tensors, String activation, boolean subtractsBDec) {
+public record Generic(
+    Map<String, String> tensors, String activation, boolean subtractsBDec, Normalization normalization) {
   static final String FORMAT = "generic";
 
   /** The dimensions of what may be mapped. Vectors come first: their lengths leave no doubt. */
@@ -45,8 +50,9 @@ public record Generic(Map<String, String> tensors, String activation, boolean su
   private static final Map<String, Selection> SELECTIONS = new LinkedHashMap<>();
 
   static {
-    List.of("b_enc", "threshold", "log_threshold").forEach(name -> DIMENSIONS.put(name, List.of("d_sae")));
-    GATED.forEach(name -> DIMENSIONS.put(name, List.of("d_sae")));
+    for (String name : List.of("b_enc", "threshold", "log_threshold", "b_gate", "b_mag", "r_mag")) {
+      DIMENSIONS.put(name, List.of("d_sae"));
+    }
     DIMENSIONS.put("b_dec", List.of("d_out"));
     DIMENSIONS.put("W_enc", List.of("d_in", "d_sae"));
     DIMENSIONS.put("W_dec", List.of("d_sae", "d_out"));
@@ -58,32 +64,46 @@ public record Generic(Map<String, String> tensors, String activation, boolean su
   }
 
   /**
-   * @throws IllegalArgumentException if a name is none of the above, a tensor is missing that the equations need, or one is mapped that
-   *     the activation has no use for
+   * @throws IllegalArgumentException if a name is none of the above, a tensor is missing that the equations need, or
+   *     one is mapped that they have no use for
    */
   public Generic {
     tensors = Collections.unmodifiableMap(new LinkedHashMap<>(tensors));
+    String expected = String.join(", ", new TreeSet<>(DIMENSIONS.keySet()));
     for (String name : tensors.keySet()) {
-      require(
-          DIMENSIONS.containsKey(name),
-          "what is mapped (--map) must be %s, got %s", String.join(", ", new TreeSet<>(DIMENSIONS.keySet())), Failures.quote(name));
+      String quoted = Failures.quote(name);
+      require(DIMENSIONS.containsKey(name), "what is mapped (--map) must be %s, got %s", expected, quoted);
     }
-    require(tensors.containsKey("W_enc") && tensors.containsKey("W_dec"), "W_enc and W_dec must be mapped (--map W_enc=NAME[.T])");
+    require(tensors.containsKey("W_enc") && tensors.containsKey("W_dec"), "W_enc and W_dec must be mapped (--map)");
+    String got = activation == null ? "none" : Failures.quote(activation);
     require(
         SELECTIONS.containsKey(activation),
-        "the activation (--activation) must be %s, got %s",
-        String.join(", ", activations()), activation == null ? "none" : Failures.quote(activation));
+        "the activation (--activation) must be %s, got %s", String.join(", ", activations()), got);
+    requireFitting(tensors.keySet(), activation);
+    require(
+        !subtractsBDec || tensors.containsKey("b_dec"),
+        "to subtract b_dec from the input (--subtract-b-dec), map b_dec too");
+    require(
+        normalization == Normalization.NONE || !tensors.containsKey("W_skip"),
+        "an SAE with W_skip can't normalise its input (--normalize-activations)");
+  }
+
+  public Generic(Map<String, String> tensors, String activation, boolean subtractsBDec) {
+    this(tensors, activation, subtractsBDec, Normalization.NONE);
+  }
+
+  private static void requireFitting(Set<String> mapped, String activation) {
     boolean isGated = activation.equals("gated");
     boolean isJumpRelu = activation.equals("jumprelu");
-    for (String name : tensors.keySet()) {
-      boolean fits = name.endsWith("threshold") ? isJumpRelu : GATED.contains(name) ? isGated : !name.equals("b_enc") || !isGated;
+    for (String name : mapped) {
+      boolean fits =
+          name.endsWith("threshold") ? isJumpRelu : GATED.contains(name) ? isGated : !name.equals("b_enc") || !isGated;
       require(fits, "the activation %s has no use for %s (--map)", activation, name);
     }
     require(
-        !isJumpRelu || tensors.containsKey("threshold") != tensors.containsKey("log_threshold"),
-        "the activation jumprelu needs either threshold or log_threshold (--map threshold=NAME)");
-    require(!isGated || tensors.keySet().containsAll(GATED), "the activation gated needs %s (--map)", String.join(", ", GATED));
-    require(!subtractsBDec || tensors.containsKey("b_dec"), "to subtract b_dec from the input (--subtract-b-dec), map b_dec too");
+        !isJumpRelu || mapped.contains("threshold") != mapped.contains("log_threshold"),
+        "the activation jumprelu needs either threshold or log_threshold (--map)");
+    require(!isGated || mapped.containsAll(GATED), "the activation gated needs %s (--map)", String.join(", ", GATED));
   }
 
   private static void require(boolean holds, String message, Object... parts) {
@@ -100,8 +120,8 @@ public record Generic(Map<String, String> tensors, String activation, boolean su
   /** With what else the options say. */
   void requireFitting(Long k, Double normScalingFactor) {
     require(
-        normScalingFactor == null || !tensors.containsKey("W_skip"),
-        "an SAE with W_skip has no use for a norm scaling factor (--norm-scaling-factor)");
+        normScalingFactor == null || !tensors.containsKey("W_skip") && normalization == Normalization.NONE,
+        "an SAE with W_skip, or that normalises each row, takes no norm scaling factor (--norm-scaling-factor)");
     boolean isTopK = SELECTIONS.get(activation) != Selection.GATE;
     require(k != null || !isTopK, "the activation %s needs the option k (--k)", activation);
     require(k == null || isTopK, "the activation %s has no use for the option k (--k), got %d", activation, k);
@@ -139,20 +159,24 @@ public record Generic(Map<String, String> tensors, String activation, boolean su
 
   /** What is in a file, and options to start from, which read it where the guess is complete. */
   static String suggest(TensorFile file) {
-    boolean hasMatrix = file.tensors().values().stream().anyMatch(tensor -> tensor.shape.length == 2 && !tensor.name.isEmpty());
-    String options = hasMatrix ? "; say what they are, and the activation, to begin with by --format generic " + Guess.options(file) : "";
-    return "it has the tensors " + Guess.shapes(file) + options;
+    String tensors = "it has the tensors " + Guess.shapes(file);
+    return file.tensors().values().stream().noneMatch(tensor -> tensor.shape.length == 2 && !tensor.name.isEmpty())
+        ? tensors
+        : tensors + "; say what they are, and the activation, to begin with by --format generic " + Guess.options(file);
   }
 
   static Checkpoint read(TensorFile file, SaeReader.Options options) {
     Generic generic = options.generic();
     if (generic == null) {
       throw new SaeFormatException(
-          "%s: the format generic must be told what the tensors are (--map, --activation): %s".formatted(file.path(), suggest(file)));
+          "%s: the format generic must be told what the tensors are: %s".formatted(file.path(), suggest(file)));
     }
     Map<String, Mapped> mapped = new LinkedHashMap<>();
-    DIMENSIONS.keySet().stream().filter(generic.tensors::containsKey).forEach(as -> mapped.put(as, find(file, as, generic.tensors.get(as))));
-    Map<String, Long> lengths = generic.lengths(file, mapped, options.normScalingFactor() != null);
+    DIMENSIONS.keySet().stream()
+        .filter(generic.tensors::containsKey)
+        .forEach(as -> mapped.put(as, find(file, as, generic.tensors.get(as))));
+    boolean isScaled = options.normScalingFactor() != null || generic.normalization != Normalization.NONE;
+    Map<String, Long> lengths = lengths(file, mapped, !isScaled && !generic.subtractsBDec);
     Checkpoint sae = new Checkpoint(file.path(), FORMAT);
     sae.isTranscoder = mapped.containsKey("W_skip") || !lengths.get("d_in").equals(lengths.get("d_out"));
     fill(sae, mapped);
@@ -193,25 +217,19 @@ public record Generic(Map<String, String> tensors, String activation, boolean su
 
   // ---- shapes
 
-  private List<String> dimensions(String as, boolean isSquareOnly) {
-    List<String> dimensions = DIMENSIONS.get(as);
-    return isSquareOnly ? dimensions.stream().map(d -> d.equals("d_out") ? "d_in" : d).toList() : dimensions;
-  }
-
   /**
    * The lengths of d_in, d_sae and d_out, on which all shapes agree.
    *
-   * @param isScaled whether d_out must be d_in, as where b_dec is subtracted from the input
+   * @param mayDiffer whether d_out may be another than d_in: not where something of the input comes back in the output
    */
-  private Map<String, Long> lengths(TensorFile file, Map<String, Mapped> mapped, boolean isScaled) {
-    boolean isSquareOnly = subtractsBDec || isScaled;
+  private static Map<String, Long> lengths(TensorFile file, Map<String, Mapped> mapped, boolean mayDiffer) {
     Map<String, Long> lengths = new LinkedHashMap<>();
-    String conflict = conflict(mapped.values(), isSquareOnly, lengths);
+    String conflict = conflict(mapped.values(), mayDiffer, lengths);
     if (conflict == null) {
       lengths.putIfAbsent("d_out", lengths.get("d_in"));
       return lengths;
     }
-    List<Mapped> turned = turnedToFit(mapped, isSquareOnly);
+    List<Mapped> turned = turnedToFit(mapped, mayDiffer);
     if (turned.isEmpty()) {
       throw new SaeFormatException(file.path() + ": " + conflict);
     }
@@ -221,10 +239,12 @@ public record Generic(Map<String, String> tensors, String activation, boolean su
   }
 
   /** Gives each dimension its length; returns what does not agree with what came before it, or null. */
-  private String conflict(Iterable<Mapped> mapped, boolean isSquareOnly, Map<String, Long> lengths) {
+  private static String conflict(Iterable<Mapped> mapped, boolean mayDiffer, Map<String, Long> lengths) {
     for (Mapped one : mapped) {
-      List<String> dimensions = dimensions(one.as, isSquareOnly);
-      List<String> expected = dimensions.stream().map(d -> lengths.containsKey(d) ? d + " = " + lengths.get(d) : d).toList();
+      List<String> dimensions =
+          DIMENSIONS.get(one.as).stream().map(d -> mayDiffer || !d.equals("d_out") ? d : "d_in").toList();
+      List<String> expected =
+          dimensions.stream().map(d -> lengths.containsKey(d) ? d + " = " + lengths.get(d) : d).toList();
       for (int i = 0; i < dimensions.size() && !one.isForAll(); i++) {
         Long before = lengths.putIfAbsent(dimensions.get(i), one.shape()[i]);
         if (before != null && before != one.shape()[i]) {
@@ -237,7 +257,7 @@ public record Generic(Map<String, String> tensors, String activation, boolean su
   }
 
   /** The fewest matrices that the shapes would agree by if they lay the other way round; empty if none do. */
-  private List<Mapped> turnedToFit(Map<String, Mapped> mapped, boolean isSquareOnly) {
+  private static List<Mapped> turnedToFit(Map<String, Mapped> mapped, boolean mayDiffer) {
     List<Mapped> matrices = mapped.values().stream().filter(Mapped::isMatrix).toList();
     List<List<Mapped>> fitting = new ArrayList<>();
     for (int set = 1; set < 1 << matrices.size(); set++) {
@@ -249,7 +269,7 @@ public record Generic(Map<String, String> tensors, String activation, boolean su
         }
       }
       turned.forEach(one -> trial.put(one.as, one));
-      if (conflict(trial.values(), isSquareOnly, new LinkedHashMap<>()) == null) {
+      if (conflict(trial.values(), mayDiffer, new LinkedHashMap<>()) == null) {
         fitting.add(turned);
       }
     }
@@ -279,15 +299,15 @@ public record Generic(Map<String, String> tensors, String activation, boolean su
   private void select(Checkpoint sae, Long k) {
     sae.selection = SELECTIONS.get(activation);
     sae.k = k == null ? 0 : k;
-    String architecture = sae.selection != Selection.GATE ? "topk" : activation.equals("relu") ? "standard" : activation;
+    String architecture =
+        sae.selection != Selection.GATE ? "topk" : activation.equals("relu") ? "standard" : activation;
     String prefix = activation.equals("jumprelu") ? "jumprelu_" : "";
     sae.architecture = !sae.isTranscoder ? architecture : prefix + (sae.wSkip == null ? "" : "skip_") + "transcoder";
   }
 
   private void fold(Checkpoint sae, Map<String, Mapped> mapped, Double normScalingFactor) {
-    sae.folded.add(
-        "as told, %s, and the activation is %s"
-            .formatted(mapped.values().stream().map(one -> one.as + " is " + Failures.quote(one.name())).collect(Collectors.joining(", ")), activation));
+    List<String> told = mapped.values().stream().map(one -> one.as + " is " + Failures.quote(one.name())).toList();
+    sae.folded.add("as told, %s, and the activation is %s".formatted(String.join(", ", told), activation));
     sae.subtractsBDec = subtractsBDec;
     if (subtractsBDec) {
       sae.folded.add(
@@ -295,14 +315,20 @@ public record Generic(Map<String, String> tensors, String activation, boolean su
               .formatted(sae.gated == null ? "b_enc" : "each of b_gate and b_mag / exp(r_mag)"));
     }
     if (sae.threshold != null) {
-      sae.folded.add("threshold applies after the bias: it becomes threshold - b_enc" + (subtractsBDec ? " + <b_dec, w_j>" : ""));
+      String delta = subtractsBDec ? " + <b_dec, w_j>" : "";
+      sae.folded.add("threshold applies after the bias: it becomes threshold - b_enc" + delta);
+    }
+    sae.normalization = normalization;
+    if (normalization != Normalization.NONE) {
+      sae.folded.add("each row is normalised first, and its scale and shift are put back by decode");
     }
     if (normScalingFactor != null) {
       sae.inputScale = normScalingFactor;
       sae.decoderScale = 1 / normScalingFactor;
       sae.bDecScale = 1 / normScalingFactor;
       sae.folded.add(
-          "the input is scaled by %s: scale times it, W_dec and b_dec over it; features stay in normalised units".formatted(normScalingFactor));
+          "the input is scaled by %s: scale times it, W_dec and b_dec over it; features stay in normalised units"
+              .formatted(normScalingFactor));
     }
   }
 

@@ -8,16 +8,18 @@ import java.util.function.Predicate;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 
-/** What the tensors of an unknown file may be, by their names and shapes: options to start from, for the user to check. */
+/** What the tensors of an unknown file may be, by their names and shapes, for the user to check. */
 final class Guess {
   private static final Pattern ENCODER = words("enc|w_?e\\b|latent|hidden");
   private static final Pattern DECODER = words("dec|w_?d\\b|dict|\\bpre|_pre|output");
   private static final Pattern THRESHOLD = words("thr|theta");
-  private static final Pattern STATISTIC = words("nonzero|freq|count|square|stat|mean|std|sparsity|density|norm|scal|exp_avg|step|fired");
+  private static final Pattern STATISTIC =
+      words("nonzero|freq|count|square|stat|mean|std|sparsity|density|norm|scal|exp_avg|step|fired");
   private static final int MAX_MATRICES = 32;
   private static final int MAX_NAME = 120;
   private static final int MAX_LISTED = 500; // characters
-  private static final String BLANK = "W_enc=NAME[.T] W_dec=NAME[.T] b_enc=NAME b_dec=NAME";
+  private static final String BLANK =
+      "--map W_enc=NAME[.T] --map W_dec=NAME[.T] --map b_enc=NAME --map b_dec=NAME --activation relu";
 
   private final List<Tensor> matrices;
   private final List<Tensor> vectors;
@@ -27,11 +29,15 @@ final class Guess {
   private Guess(TensorFile file) {
     List<Tensor> usable =
         file.tensors().values().stream()
-            .filter(t -> t.isFloating() && !t.name.isEmpty() && t.name.length() <= MAX_NAME && t.name.equals(Failures.printable(t.name)))
+            .filter(t -> t.isFloating() && !t.name.isEmpty() && t.name.length() <= MAX_NAME)
+            .filter(t -> t.name.equals(Failures.printable(t.name)))
             .sorted(Comparator.comparingLong(t -> -t.size))
             .toList();
     matrices = usable.stream().filter(t -> t.shape.length == 2).limit(MAX_MATRICES).toList();
-    vectors = usable.stream().filter(t -> Arrays.stream(t.shape).filter(length -> length != 1).count() <= 1).collect(Collectors.toList());
+    vectors =
+        usable.stream()
+            .filter(t -> Arrays.stream(t.shape).filter(length -> length != 1).count() <= 1)
+            .collect(Collectors.toList());
   }
 
   private static Pattern words(String words) {
@@ -46,7 +52,7 @@ final class Guess {
   private String options() {
     Pair pair = bestPair();
     if (pair == null) {
-      return Arrays.stream(BLANK.split(" ")).map(map -> "--map " + map).collect(Collectors.joining(" ")) + " --activation relu";
+      return BLANK;
     }
     map(pair.encoder, "W_enc", pair.isTurned(pair.encoder, 1));
     map(pair.decoder, "W_dec", pair.isTurned(pair.decoder, 0));

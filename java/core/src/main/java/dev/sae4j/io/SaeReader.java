@@ -70,8 +70,7 @@ public final class SaeReader {
       }
       if (generic != null && !Generic.FORMAT.equals(format)) {
         throw new IllegalArgumentException(
-            "what the tensors are (--map, --activation, --subtract-b-dec) is told to the format generic alone (--format generic), got "
-                + (format == null ? "no format" : "the format " + format));
+            "what the tensors are is told to the format generic alone, got " + (format == null ? "no format" : format));
       }
       if (generic != null) {
         generic.requireFitting(k, normScalingFactor);
@@ -139,6 +138,11 @@ public final class SaeReader {
     /** The weights that a path means by this format, with all beside them that it needs. */
     List<Found> find(Path path) {
       return weights(path).stream().filter(this::hasConfig).map(file -> new Found(this, file)).toList();
+    }
+
+    /** Whether what lies beside the weights, or their name, tells that they are of the format. */
+    boolean isTold(Path file) {
+      return !configs.isEmpty() || matches(weights.get(0), file);
     }
 
     /** Whether its weights are there by their own name, without what it needs beside them. */
@@ -284,7 +288,7 @@ public final class SaeReader {
     List<Found> found =
         named.stream()
             .flatMap(format -> format.find(path).stream())
-            .filter(f -> !f.format.configs.isEmpty() || matches(f.format.weights.get(0), f.weights) || f.format.claims(f.weights, false))
+            .filter(f -> f.format.isTold(f.weights) || f.format.claims(f.weights, false))
             .toList();
     if (found.isEmpty()) {
       List<Format> partly = named.stream().filter(format -> format.isPartly(path)).toList();
@@ -310,7 +314,8 @@ public final class SaeReader {
 
   /** The formats; of a file, those that have files of its kind. */
   private static String lookedFor(Path path) {
-    List<Format> fitting = FORMATS.stream().filter(format -> !Files.isDirectory(path) && !format.weights(path).isEmpty()).toList();
+    List<Format> fitting =
+        FORMATS.stream().filter(format -> !Files.isDirectory(path) && !format.weights(path).isEmpty()).toList();
     return (fitting.isEmpty() ? FORMATS : fitting).stream().map(Format::toString).collect(Collectors.joining(", "));
   }
 

@@ -132,6 +132,7 @@ class FormatFuzzTest {
   private void drain(Path path) {
     try (TensorFile file = TensorFile.open(path)) {
       file.warning();
+      assertEquals(1, Generic.suggest(file).lines().count());
       file.tensors().values().forEach(this::drain);
     }
   }

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.sae4j.SaeWeights;
+import dev.sae4j.SaeWeights.Normalization;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -85,6 +86,9 @@ class GenericTest {
     assertThrows(IllegalArgumentException.class, () -> new SaeReader.Options("saelens", null, null, null, relu));
     assertThrows(IllegalArgumentException.class, () -> new SaeReader.Options(null, null, null, null, relu));
     assertThrows(IllegalArgumentException.class, () -> new SaeReader.Options("generic", 2.0, null, null, relu));
+    assertThrows(IllegalArgumentException.class, () -> new Generic(relu.tensors(), "relu", false, Normalization.LAYER));
+    Generic layer = new Generic(Map.of("W_enc", "e", "W_dec", "d"), "relu", false, Normalization.LAYER);
+    assertThrows(IllegalArgumentException.class, () -> new SaeReader.Options("generic", 2.0, null, null, layer));
   }
 
   // ---- shapes
