@@ -30,7 +30,8 @@ import java.util.stream.Collectors;
  * </ul>
  *
  * <p>A vector may have further dimensions of 1. A matrix is never turned by its shape: what lies the other way round is
- * mapped with {@code .T}, and shapes that don't agree are refused. One tensor may be mapped twice, as of tied weights.
+ * mapped with {@code .T}, and shapes that don't agree are refused; where d_in is d_sae they can't tell. One tensor may be
+ * mapped twice, as of tied weights.
  *
  * @param tensors from the names above to those in the file, as {@code FILE#name} has them ({@code a.b}, {@code a[0]});
  *     of a matrix {@code NAME.T} is its transpose, unless there is a tensor of just that name

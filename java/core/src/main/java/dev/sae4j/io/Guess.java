@@ -3,7 +3,9 @@ package dev.sae4j.io;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.function.Predicate;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
@@ -179,11 +181,11 @@ final class Guess {
 
   /** The names of the tensors, the most similar first. */
   static List<String> nearest(TensorFile file, String name) {
-    return file.tensors().keySet().stream()
-        .sorted(
-            Comparator.comparing((String other) -> !other.endsWith(name) && !name.endsWith(other))
-                .thenComparing(other -> distance(name, other)))
-        .toList();
+    Map<String, Integer> distances = new HashMap<>(); // once each: there may be many
+    for (String other : file.tensors().keySet()) {
+      distances.put(other, other.endsWith(name) || name.endsWith(other) ? -1 : distance(name, other));
+    }
+    return file.tensors().keySet().stream().sorted(Comparator.comparing(distances::get)).toList();
   }
 
   /** Levenshtein's: how many characters to insert, delete or replace. */
