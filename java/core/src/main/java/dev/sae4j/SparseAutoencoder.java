@@ -1,5 +1,6 @@
 package dev.sae4j;
 
+import dev.sae4j.internal.Chunks;
 import dev.sae4j.internal.Native;
 import dev.sae4j.internal.bindings.CodesHandle;
 import dev.sae4j.internal.bindings.ModelHandle;
@@ -39,6 +40,11 @@ public final class SparseAutoencoder implements AutoCloseable {
      * @return rows written; 0 when there are no more
      */
     long read(FloatBuffer into) throws IOException;
+
+    /** What errors call the rows, such as a file's name; null if there is none. */
+    default String name() {
+      return null;
+    }
   }
 
   /** Takes the codes of each chunk. */
@@ -227,6 +233,8 @@ public final class SparseAutoencoder implements AutoCloseable {
    * @param chunkRows rows a call; 1024 and more let batches run at full speed
    * @param sink takes the codes of each chunk, in order
    * @return rows encoded
+   * @throws IllegalArgumentException as {@link #encode(FloatPointer, long, SparseCodes)}, naming the row counted from the source's
+   *     first, and the source
    */
   public long encode(Rows source, int chunkRows, Sink sink) throws IOException {
     if (chunkRows < 1 || chunkRows * dIn() > Integer.MAX_VALUE / Float.BYTES) {
@@ -239,7 +247,7 @@ public final class SparseAutoencoder implements AutoCloseable {
     try (SparseCodes codes = new SparseCodes()) {
       for (long n = source.read(x.clear()); n > 0; n = source.read(x.clear())) {
         x.position(0).limit((int) (n * dIn()));
-        encode(x, codes);
+        Chunks.call(source.name(), total, () -> encode(x, codes));
         sink.accept(codes);
         total += n;
       }

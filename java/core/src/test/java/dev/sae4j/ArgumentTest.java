@@ -149,6 +149,39 @@ class ArgumentTest {
     refused("d_sae must be 1 to", () -> SaeWeights.allocate(1, 1, 1L << 40, null));
   }
 
+  /** Rows of which all but row 25000 are zeros. */
+  private SparseAutoencoder.Rows rowsWith(float value, String name) {
+    long[] next = {0};
+    return new SparseAutoencoder.Rows() {
+      @Override
+      public long read(FloatBuffer into) {
+        long n = Math.min(into.remaining() / 6, 26_000 - next[0]);
+        into.duplicate().put(new float[(int) n * 6]);
+        if (next[0] <= 25_000 && 25_000 < next[0] + n) {
+          for (int column = 0; column < 6; column++) {
+            into.put((int) (25_000 - next[0]) * 6 + column, value);
+          }
+        }
+        next[0] += n;
+        return n;
+      }
+
+      @Override
+      public String name() {
+        return name;
+      }
+    };
+  }
+
+  @Test
+  void rowsAreCountedOverChunks() {
+    for (int chunkRows : new int[] {8192, 25_000, 26_000}) {
+      refused("row 25000, column 0", () -> engine.encode(rowsWith(Float.NaN, null), chunkRows, chunk -> {}));
+      refused("acts: x must be finite", () -> engine.encode(rowsWith(Float.NaN, "acts"), chunkRows, chunk -> {}));
+      refused("the product of row 25000", () -> engine.encode(rowsWith(Float.MAX_VALUE, null), chunkRows, chunk -> {}));
+    }
+  }
+
   @Test
   void failedCallsLeaveNoRows() {
     engine.encode(sae.normal(12), codes);

@@ -2,6 +2,7 @@ package dev.sae4j.cli;
 
 import dev.sae4j.SparseAutoencoder;
 import dev.sae4j.SparseCodes;
+import dev.sae4j.internal.Chunks;
 import dev.sae4j.io.ActivationReader;
 import dev.sae4j.io.CodesWriter;
 import java.nio.FloatBuffer;
@@ -57,7 +58,7 @@ final class Directions {
         SparseCodes codes = new SparseCodes()) {
       FloatBuffer chunk = Vectors.buffer(Math.toIntExact(Encode.chunkRows(d) * d));
       for (long n = rows.read(chunk); n > 0; n = rows.read(chunk.clear())) {
-        operation.accept(chunk.flip(), codes);
+        Chunks.call(rows.name(), writer.rows(), () -> operation.accept(chunk.flip(), codes));
         writer.accept(codes);
         progress.step(n);
       }

@@ -2,6 +2,7 @@ package dev.sae4j.cli;
 
 import dev.sae4j.SparseAutoencoder;
 import dev.sae4j.SparseCodes;
+import java.io.IOException;
 import java.nio.FloatBuffer;
 
 /**
@@ -31,9 +32,17 @@ final class ExplainedVariance implements SparseAutoencoder.Sink {
 
   /** The same rows; the last chunk stays known to {@link #accept}. */
   SparseAutoencoder.Rows watching(SparseAutoencoder.Rows rows) {
-    return into -> {
-      x = into.duplicate();
-      return rows.read(into);
+    return new SparseAutoencoder.Rows() {
+      @Override
+      public long read(FloatBuffer into) throws IOException {
+        x = into.duplicate();
+        return rows.read(into);
+      }
+
+      @Override
+      public String name() {
+        return rows.name();
+      }
     };
   }
 

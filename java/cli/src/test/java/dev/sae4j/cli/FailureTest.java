@@ -8,6 +8,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -74,6 +75,32 @@ class FailureTest {
     Files.writeString(out, "old");
     assertFails("row 1", "encode", "--sae", sae, "--in", nan, "--out", out);
     assertEquals("old", Files.readString(out));
+  }
+
+  @Test
+  void rowsAreThoseOfTheFile() throws IOException {
+    float[] rows = new float[2 * 26_000];
+    rows[2 * 25_000 + 1] = Float.NaN;
+    Path nan = TestFiles.npy(folder.resolve("nan.npy"), "(26000, 2)", rows);
+    rows[2 * 25_000 + 1] = Float.MAX_VALUE;
+    Path large = TestFiles.npy(folder.resolve("large.npy"), "(13000, 2, 2)", rows);
+    Object[][] commands = {
+      {"encode", "--in"}, {"encode", "--check", "--in"}, {"project", "--in"}, {"decompose", "--atoms", 2, "--in"},
+    };
+    for (Object[] command : commands) {
+      Object[] args = Stream.concat(Stream.of(command), Stream.of(nan, "--sae", sae, "--out", out)).toArray();
+      assertFails(nan + ": values must be finite, got NaN at row 25000, column 1", args);
+    }
+    assertFails(large + ": the product of row 25000 ", "project", "--sae", sae, "--in", large, "--out", out);
+    String expected = nan + ": values must be finite, got NaN at row 25000, column 1";
+    assertFails(expected, "project", "--sae", sae, "--vector", nan + "#[25000]");
+    Object[] diagnose = {"diagnose", "--sae", sae, "--vector", x + "#[0]", "--atoms", 2};
+    assertFails(expected, Stream.concat(Stream.of(diagnose), Stream.of("--activations", nan)).toArray());
+    for (Path[] pair : new Path[][] {{nan, x}, {x, nan}}) {
+      Object[] pairs = {"--positive", pair[0], "--negative", pair[1]};
+      assertFails(expected, Stream.concat(Stream.of(diagnose), Stream.of(pairs)).toArray());
+    }
+    assertFails(nan + ": values must be finite, got NaN at row 25000", "info", "--sae", sae, "--activations", nan + "#[25000]");
   }
 
   @Test

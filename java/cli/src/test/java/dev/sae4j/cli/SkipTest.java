@@ -75,6 +75,11 @@ class SkipTest {
       refused("--input has 2 rows, expected those of " + codes + ": 3", sae, two);
       refused("this one (transcoder) has none", plain, all);
     }
+    Path nan = TestFiles.npy(folder.resolve("nan.npy"), "(3, 2)", 1, 2, 3, 4, 5, Float.NaN);
+    try (SparseAutoencoder sae = open(true);
+        ActivationReader broken = ActivationReader.open(nan.toString(), 2)) {
+      refused(nan + ": values must be finite, got NaN at row 2, column 1", sae, broken);
+    }
   }
 
   private void refused(String message, SparseAutoencoder sae, ActivationReader activations) {

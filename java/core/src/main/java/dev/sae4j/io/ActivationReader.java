@@ -28,6 +28,7 @@ import java.util.regex.Pattern;
 public final class ActivationReader implements SparseAutoencoder.Rows, AutoCloseable {
   private static final Pattern SELECTOR = Pattern.compile("(.*?)(?:\\[(\\d{1,18})\\])?");
   private static final int CHUNK = 1 << 15;
+  private static final int EXPONENT = 0x7f800000; // all ones: infinite or NaN
 
   private final TensorFile file;
   private final Tensor tensor;
@@ -145,6 +146,7 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
   }
 
   /** The file, and the tensor in it. */
+  @Override
   public String name() {
     return tensor.where;
   }
@@ -153,7 +155,8 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
    * Writes the next rows into the buffer, from its position on, as many as fit.
    *
    * @return rows written; 0 when there are no more
-   * @throws SaeException if the file can't be read, or a finite float64 is too large for float32, naming the place
+   * @throws SaeException if the file can't be read; a SaeFormatException if a value is NaN or infinite, naming its row of the tensor
+   *     and its column, or a finite float64 is too large for float32, naming the place
    */
   @Override
   public long read(FloatBuffer into) {
@@ -166,10 +169,24 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
     for (long first = next * columns; first < last; first += CHUNK) {
       int n = (int) Math.min(CHUNK, last - first);
       tensor.read(first, chunk, 0, n);
+      requireFinite(first, n);
       into.put(chunk, 0, n);
     }
     next += count;
     return count;
+  }
+
+  private void requireFinite(long first, int count) {
+    int max = 0;
+    for (int i = 0; i < count; i++) {
+      max = Math.max(max, Float.floatToRawIntBits(chunk[i]) & EXPONENT);
+    }
+    for (int i = 0; max == EXPONENT; i++) {
+      if (!Float.isFinite(chunk[i])) {
+        throw tensor.error(
+            "values must be finite, got %s at row %d, column %d".formatted(chunk[i], (first + i) / columns, (first + i) % columns));
+      }
+    }
   }
 
   @Override
