@@ -1,6 +1,6 @@
 """Writes the files in vectors/, and in vectors/expected.json what their tensors must load as, by torch and numpy.
 
-    pip install torch numpy gguf
+    pip install torch numpy safetensors gguf
     python make_vectors.py
 """
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import safetensors.numpy
 import torch
 
 HERE = Path(__file__).parent / "vectors"
@@ -19,14 +20,22 @@ torch.manual_seed(20)
 EXPECTED = {}
 
 
-def bits(tensor):
-    return tensor.detach().to(torch.float32).contiguous().view(torch.int32).flatten().tolist()
+def bits(array):
+    if isinstance(array, torch.Tensor):
+        return array.detach().to(torch.float32).contiguous().view(torch.int32).flatten().tolist()
+    return np.ascontiguousarray(array, np.float32).view(np.int32).ravel().tolist()
+
+
+def is_number(array):
+    if isinstance(array, torch.Tensor):
+        return array.dtype != torch.bool and not array.dtype.is_complex
+    return array.dtype.kind in "fiu"
 
 
 def expect(file, tensors):
-    """tensors by the name they must have, in the file's order; those that are not of floats only by name."""
+    """tensors by the name they must have, in the file's order; those that are not of numbers only by name."""
     EXPECTED[file] = {
-        name: dict(shape=list(t.shape), bits=bits(t)) if t.is_floating_point() else None for name, t in tensors.items()}
+        name: dict(shape=list(t.shape), bits=bits(t)) if is_number(t) else None for name, t in tensors.items()}
 
 
 def save(file, value, tensors, **options):
@@ -74,6 +83,11 @@ def make_pt():
     kinds = {str(d)[6:]: torch.arange(4).to(d) for d in
              (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)}
     save("integers.pt", kinds, kinds)
+    extremes = {str(d)[6:]: torch.tensor([torch.iinfo(d).min, torch.iinfo(d).max, 1]).to(d) for d in
+                (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32)}
+    save("extremes.pt", extremes, extremes)
+    turned = {"f64": x.T, "i64": torch.arange(24).reshape(2, 3, 4).permute(2, 0, 1)}
+    save("turned.pt", turned, turned)
     save("many.pt", {f"v{i}": v[0] for i in range(15)}, {f"v{i}": v[0] for i in range(15)})
 
     save("deflated.pt", {"v": base, "t": base.T}, {"v": base, "t": base.T})
@@ -85,9 +99,55 @@ def rezip(source, target, method=zipfile.ZIP_STORED, **replaced):
         entries = {i.filename: z.read(i) for i in z.infolist()}
     with zipfile.ZipFile(HERE / target, "w", method) as z:
         for name, content in entries.items():
-            content = replaced.get(name.split("/", 1)[1], content)
+            change = replaced.get(name.split("/", 1)[1], content)
+            content = change(content) if callable(change) else change
             if content is not None:
                 z.writestr(zipfile.ZipInfo(name), content, method)
+
+
+def numbers():
+    """Arrays of numpy as people leave them, and two that are not of numbers."""
+    x = np.random.default_rng(5).normal(size=(3, 5))
+    cube = np.arange(24, dtype=np.float32).reshape(2, 3, 4) / 4
+    arrays = {
+        "f4": x.astype("<f4"), "f8": x, "f2": x.astype("<f2"), "fortran": np.asfortranarray(x),
+        "fortran_cube": np.asfortranarray(cube), "slice": x[1:, ::2], "row": np.asfortranarray(x[:1]),
+        "none": np.asfortranarray(x[:0]), "scalar": np.array(2.5),
+        "big_f2": x.astype(">f2"), "big_f4": x.astype(">f4"), "big_f8": np.asfortranarray(x.astype(">f8")),
+        "big_i4": np.arange(-2, 4, dtype=">i4"), "big_u2": np.asfortranarray(np.arange(6, dtype=">u2").reshape(2, 3)),
+        "bool": np.array([True, False]), "text": np.array(["a", "bc"])}
+    for code in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"):
+        kind = np.iinfo(code)
+        arrays[code] = np.array([kind.min, kind.max, 1, kind.max // 3], code)
+    # between two numbers of float32: to the nearest, ties to even
+    arrays["ties"] = np.array([2**24 + 1, 2**24 + 3, -(2**24) - 1, 2**62 + 2**38, 2**62 + 2**38 + 1], "i8")
+    arrays["high"] = np.array([2**63, 2**64 - 1, 2**63 + 2**39, 2**63 + 2**39 + 1], "u8")
+    return arrays
+
+
+def make_numpy():
+    arrays = numbers()
+    for name in ("fortran", "fortran_cube", "big_f2", "big_f4", "big_f8", "big_u2", "ties"):
+        np.save(HERE / f"{name}.npy", arrays[name])
+        expect(f"{name}.npy", {"": arrays[name]})
+    np.savez(HERE / "numbers.npz", **arrays)
+    expect("numbers.npz", arrays)
+    np.savez_compressed(HERE / "numbers_deflated.npz", **arrays)
+    expect("numbers_deflated.npz", arrays)
+    whole = {k: np.ascontiguousarray(v) for k, v in arrays.items() if v.dtype.byteorder != ">" and k not in ("scalar", "text")}
+    safetensors.numpy.save_file(whole, HERE / "numbers.safetensors")
+    with safetensors.safe_open(HERE / "numbers.safetensors", "np") as file:
+        expect("numbers.safetensors", {k: whole[k] for k in file.offset_keys()})
+
+    objects = {**arrays, "objects": np.array([{"a": 1}, None], object)}
+    save("numpy.pt", objects, objects)
+    save("numpy_protocol5.pt", objects, objects, pickle_protocol=5)
+    rezip("numpy.pt", "numpy_old.pt", **{"data.pkl": lambda pickle: pickle.replace(b"cnumpy._core.", b"cnumpy.core.")})
+    EXPECTED["numpy_old.pt"] = EXPECTED["numpy.pt"]
+    save("numpy_alone.pt", arrays["fortran"], {"": arrays["fortran"]})
+    mixed = {"layers": [arrays["f4"], torch.tensor(arrays["f8"])], "k": np.int64(8), "scale": np.float32(0.5),
+             "big": np.dtype(">f8").type(2), "flag": np.bool_(True), "name": np.str_("täxt"), "bytes": b"\xff"}
+    save("numpy_mixed.pt", mixed, {"layers[0]": mixed["layers"][0], "layers[1]": mixed["layers"][1], "name": mixed["name"]})
 
 
 class Command:
@@ -104,7 +164,7 @@ def make_refused_pt():
     rezip("f32.pt", "short.pt", **{"data/0": bytes(56)})
     rezip("f32.pt", "no_storage.pt", **{"data/0": None})
     torch.save({"v": v, "x": Command()}, HERE / "command.pt")
-    torch.save({"v": np.ones(4)}, HERE / "numpy.pt")
+    torch.save({"v": np.ma.masked_array(np.ones(4))}, HERE / "masked.pt")
     torch.save({"v": v.to(torch.complex64)}, HERE / "complex.pt")
     torch.save({("a", 1): v}, HERE / "tuple_key.pt")
     torch.save({"a": {"b": v}, "a.b": v}, HERE / "same_name.pt")
@@ -175,6 +235,7 @@ def make_svec():
 
 
 make_pt()
+make_numpy()
 make_refused_pt()
 make_gguf()
 make_svec()

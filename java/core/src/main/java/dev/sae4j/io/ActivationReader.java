@@ -10,8 +10,9 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * Activations or directions [n, d] from a file, a chunk of rows at a time. float32, float16, bfloat16 and float64 are
- * read; float64 is rounded to float32. Files, by their extension:
+ * Activations or directions [n, d] from a file, a chunk of rows at a time. float32, float16, bfloat16, float8, float64 and
+ * integers of 8 to 64 bits are read; what float32 does not hold is rounded to the nearest, ties to even. numpy's arrays may be in
+ * Fortran order and big-endian, PyTorch's tensors views of any strides. Files, by their extension:
  *
  * <ul>
  *   <li>.npy, .npz, .safetensors;
@@ -22,7 +23,7 @@ import java.util.regex.Pattern;
  *
  * <p>A spec is {@code FILE}, {@code FILE#name} for one of several tensors, and {@code FILE#name[row]} or {@code
  * FILE#[row]} for one row of it; where a tensor has the whole of {@code name[row]} for its name, it is meant. Without
- * a name the file must hold exactly one tensor of floats. Leading dimensions are flattened: [a, b, d] is a * b rows;
+ * a name the file must hold exactly one tensor of floats, or none and one of integers. Leading dimensions are flattened: [a, b, d] is a * b rows;
  * [d] is one row. Belongs to one thread.
  */
 public final class ActivationReader implements SparseAutoencoder.Rows, AutoCloseable {
@@ -40,7 +41,7 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
   private ActivationReader(TensorFile file, Tensor tensor, Long row) {
     this.file = file;
     this.tensor = tensor;
-    tensor.requireFloating();
+    tensor.requireNumbers();
     int rank = tensor.shape.length;
     columns = rank == 0 ? 0 : tensor.shape[rank - 1];
     if (columns == 0) {

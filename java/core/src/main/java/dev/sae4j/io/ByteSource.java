@@ -73,6 +73,75 @@ interface ByteSource {
     }
   }
 
+  /** What follows a place of other bytes. */
+  record Rest(ByteSource bytes, long start) implements ByteSource {
+    @Override
+    public long size() {
+      return bytes.size() - start;
+    }
+
+    @Override
+    public long storedSize() {
+      return bytes.storedSize();
+    }
+
+    @Override
+    public boolean isSequential() {
+      return bytes.isSequential();
+    }
+
+    @Override
+    public void read(long position, ByteBuffer into) throws IOException {
+      bytes.read(start + position, into);
+    }
+
+    @Override
+    public void release() {
+      bytes.release();
+    }
+  }
+
+  /** Big-endian elements as little-endian ones. Only whole elements are read. */
+  record Swapped(ByteSource bytes, int width) implements ByteSource {
+    @Override
+    public long size() {
+      return bytes.size();
+    }
+
+    @Override
+    public long storedSize() {
+      return bytes.storedSize();
+    }
+
+    @Override
+    public boolean isSequential() {
+      return bytes.isSequential();
+    }
+
+    @Override
+    public void read(long position, ByteBuffer into) throws IOException {
+      int at = into.position();
+      bytes.read(position, into);
+      for (; at < into.position(); at += width) {
+        swap(into, at, width);
+      }
+    }
+
+    static void swap(ByteBuffer bytes, int at, int width) {
+      switch (width) {
+        case 2 -> bytes.putShort(at, Short.reverseBytes(bytes.getShort(at)));
+        case 4 -> bytes.putInt(at, Integer.reverseBytes(bytes.getInt(at)));
+        case 8 -> bytes.putLong(at, Long.reverseBytes(bytes.getLong(at)));
+        default -> { } // a byte has no order
+      }
+    }
+
+    @Override
+    public void release() {
+      bytes.release();
+    }
+  }
+
   /** An entry of a zip file, stored or deflated. Gives as many bytes as its directory says; checks their CRC if it read all. */
   final class Zipped implements ByteSource {
     private final ZipFile zip;

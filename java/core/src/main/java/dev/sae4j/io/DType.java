@@ -3,7 +3,7 @@ package dev.sae4j.io;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 
-/** A number format on disk, little-endian. The constants carry safetensors' names. */
+/** A number format, little-endian. The constants carry safetensors' names. */
 enum DType {
   F8_E4M3("float8_e4m3fn", 1),
   F8_E5M2("float8_e5m2", 1),
@@ -11,8 +11,14 @@ enum DType {
   BF16("bfloat16", 2),
   F32("float32", 4),
   F64("float64", 8),
+  I8("int8", 1),
+  U8("uint8", 1),
+  I16("int16", 2),
+  U16("uint16", 2),
   I32("int32", 4),
-  I64("int64", 8);
+  U32("uint32", 4),
+  I64("int64", 8),
+  U64("uint64", 8);
 
   final String label;
   final int bytes;
@@ -32,23 +38,33 @@ enum DType {
     return null;
   }
 
-  /** Null for a descr that is not read here. */
-  static DType ofNumpy(String descr) {
-    return switch (descr) {
-      case "<f2" -> F16;
-      case "<f4" -> F32;
-      case "<f8" -> F64;
-      case "<i4" -> I32;
-      case "<i8" -> I64;
+  /**
+   * Null for one that is not read here.
+   *
+   * @param code without the byte order, e.g. {@code "f4"}
+   */
+  static DType ofNumpy(String code) {
+    return switch (code) {
+      case "f2" -> F16;
+      case "f4" -> F32;
+      case "f8" -> F64;
+      case "i1" -> I8;
+      case "u1" -> U8;
+      case "i2" -> I16;
+      case "u2" -> U16;
+      case "i4" -> I32;
+      case "u4" -> U32;
+      case "i8" -> I64;
+      case "u8" -> U64;
       default -> null;
     };
   }
 
   boolean isFloating() {
-    return this != I32 && this != I64;
+    return compareTo(F64) <= 0;
   }
 
-  /** Decodes count values of a floating format of at most 32 bits. */
+  /** Decodes count values of any format but float64. Integers that float32 does not hold are rounded to the nearest, ties to even. */
   void decode(ByteBuffer from, float[] into, int at, int count) {
     ByteBuffer bytesLittle = from.order(ByteOrder.LITTLE_ENDIAN);
     switch (this) {
@@ -69,8 +85,31 @@ enum DType {
           into[at + i] = table[bytesLittle.get(i) & 0xff];
         }
       }
-      default -> throw new AssertionError(this);
+      default -> {
+        for (int i = 0; i < count; i++) {
+          into[at + i] = rounded(integer(bytesLittle, i));
+        }
+      }
     }
+  }
+
+  /** An element of an integer format; of uint64 its bits. */
+  long integer(ByteBuffer from, int i) {
+    return switch (this) {
+      case I8 -> from.get(i);
+      case U8 -> from.get(i) & 0xffL;
+      case I16 -> from.getShort(2 * i);
+      case U16 -> from.getShort(2 * i) & 0xffffL;
+      case I32 -> from.getInt(4 * i);
+      case U32 -> from.getInt(4 * i) & 0xffffffffL;
+      case I64, U64 -> from.getLong(8 * i);
+      default -> throw new AssertionError(this);
+    };
+  }
+
+  private float rounded(long value) {
+    boolean isAbove = this == U64 && value < 0; // halved; the last bit stays, for the sake of rounding
+    return isAbove ? 2 * (float) (value >>> 1 | value & 1) : (float) value;
   }
 
   /** Every value of the small formats, by its bits: built on first use. */

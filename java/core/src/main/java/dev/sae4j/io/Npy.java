@@ -67,10 +67,35 @@ final class Npy {
     }
     String dtype = descr.find() ? descr.group(1) : "structured";
     long[] shape = shape(where, shapeText.group(1));
-    if (order.group(1).equals("True") && shape.length > 1) {
-      throw new SaeFormatException(where + ": is in Fortran order, expected C order (numpy.ascontiguousarray)");
+    return array(name, where, dtype, order.group(1).equals("True"), shape, new ByteSource.Rest(bytes, dataStart));
+  }
+
+  /**
+   * An array from its bytes alone.
+   *
+   * @param descr byte order and kind, e.g. {@code ">f4"}
+   */
+  static Tensor array(String name, String where, String descr, boolean isFortran, long[] shape, ByteSource bytes) {
+    DType type = type(descr);
+    ByteSource elements = type != null && descr.charAt(0) == '>' ? new ByteSource.Swapped(bytes, type.bytes) : bytes;
+    Tensor array = new Tensor(name, where, type, descr, shape, elements, 0);
+    if (!isFortran || type == null || array.size == 0) {
+      return array;
     }
-    return new Tensor(name, where, DType.ofNumpy(dtype), dtype, shape, bytes, dataStart);
+    long[] stride = new long[shape.length];
+    long next = 1;
+    for (int i = 0; i < shape.length; i++) {
+      stride[i] = next;
+      next *= shape[i];
+    }
+    return Tensor.strided(name, where, type, descr, type.bytes, shape, elements, 0, stride);
+  }
+
+  /** Null for a descr that is not read here. */
+  static DType type(String descr) {
+    DType type = DType.ofNumpy(descr.substring(1));
+    boolean hasOrder = descr.charAt(0) == '<' || descr.charAt(0) == '>';
+    return hasOrder || type != null && type.bytes == 1 && descr.charAt(0) == '|' ? type : null;
   }
 
   private static long[] shape(String where, String text) {

@@ -7,16 +7,17 @@ import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.IdentityHashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 
 /**
- * The pickle of a PyTorch archive, restricted: tensors, dict, OrderedDict, list, tuple, str, numbers, torch.Size,
- * dtypes and devices. A pickle is a program; this machine has no way to run any other, refuses every other name, and
- * takes no more steps than {@link #MAX_STEPS}, each of which makes at most one object. Results are Map (keys as text),
- * List, {@link Tuple}, {@link Array} and plain values.
+ * The pickle of a PyTorch archive, restricted: tensors, numpy's arrays and scalars, dict, OrderedDict, list, tuple, str, bytes,
+ * numbers, torch.Size, dtypes and devices. A pickle is a program; this machine has no way to run any other, refuses every other
+ * name, and takes no more steps than {@link #MAX_STEPS}, each of which makes at most one object. Results are Map (keys as text),
+ * List, {@link Tuple}, {@link Array}, {@link Numpy} and plain values.
  */
 final class Pickle {
   private static final int MAX_STEPS = 1 << 19;
@@ -29,6 +30,13 @@ final class Pickle {
   private static final String ORDERED_DICT = "collections.OrderedDict";
   private static final String SIZE = "torch.Size";
   private static final String DEVICE = "torch.device";
+  private static final String NUMPY_ARRAY = "numpy.ndarray";
+  private static final String NUMPY_TYPE = "numpy.dtype";
+  private static final String RECONSTRUCT = "numpy.core.multiarray._reconstruct";
+  private static final String SCALAR = "numpy.core.multiarray.scalar";
+  private static final String FROM_BUFFER = "numpy.core.numeric._frombuffer"; // from protocol 5 on
+  private static final String ENCODE = "_codecs.encode"; // how protocol 2 has bytes: as text of Latin-1
+  private static final String BYTES = "__builtin__.bytes"; // and none
 
   /** A Python tuple. */
   record Tuple(List<Object> items) {}
@@ -41,6 +49,36 @@ final class Pickle {
 
   /** A tensor: a view of a storage, offset and strides in elements. */
   record Array(Storage storage, long offset, long[] shape, long[] stride) {}
+
+  /** A numpy array, whose bytes lie in the pickle. Made empty, then filled. */
+  static final class Numpy {
+    private String descr;
+    private long[] shape;
+    private boolean isFortran;
+    private byte[] bytes;
+
+    /** @param where file and name, for messages */
+    Tensor tensor(String name, String where) {
+      if (descr == null) {
+        throw new SaeFormatException(where + ": a numpy array without content");
+      }
+      return Npy.array(name, where, descr, isFortran, shape, new ByteSource.Memory(bytes));
+    }
+  }
+
+  /** numpy's dtype. Its byte order comes after it. */
+  private static final class NumpyType {
+    private final String code;
+    private String order = "|";
+
+    NumpyType(String code) {
+      this.code = code;
+    }
+
+    String descr() {
+      return order + code;
+    }
+  }
 
   /** A name of the few that may be used. */
   private record Global(String name) {}
@@ -57,15 +95,20 @@ final class Pickle {
     kind("BFloat16", DType.BF16, "bfloat16", 2);
     kind("Long", DType.I64, "int64", 8);
     kind("Int", DType.I32, "int32", 4);
-    kind("Short", null, "int16", 2);
-    kind("Char", null, "int8", 1);
-    kind("Byte", null, "uint8", 1);
+    kind("Short", DType.I16, "int16", 2);
+    kind("Char", DType.I8, "int8", 1);
+    kind("Byte", DType.U8, "uint8", 1);
     kind("Bool", null, "bool", 1);
-    dtype(new Kind(DType.F8_E4M3, "float8_e4m3fn", 1));
-    dtype(new Kind(DType.F8_E5M2, "float8_e5m2", 1));
+    for (DType type : List.of(DType.F8_E4M3, DType.F8_E5M2, DType.U16, DType.U32, DType.U64)) {
+      dtype(new Kind(type, type.label, type.bytes));
+    }
     storage("torch.storage.UntypedStorage", UNTYPED);
     for (String name : List.of(REBUILD_TENSOR, REBUILD_TENSOR_OF_DTYPE, REBUILD_PARAMETER, ORDERED_DICT, SIZE, DEVICE)) {
       GLOBALS.put(name, new Global(name));
+    }
+    for (String name : List.of(NUMPY_ARRAY, NUMPY_TYPE, RECONSTRUCT, SCALAR, FROM_BUFFER, ENCODE, BYTES)) {
+      GLOBALS.put(name, new Global(name));
+      GLOBALS.put(name.replace("numpy.core.", "numpy._core."), new Global(name)); // as numpy 2 has it
     }
   }
 
@@ -91,6 +134,7 @@ final class Pickle {
   private final List<Object> stack = new ArrayList<>();
   private final List<Integer> marks = new ArrayList<>();
   private final Map<Integer, Object> memo = new HashMap<>();
+  private final Map<String, byte[]> encoded = new IdentityHashMap<>(); // once each: a text may be named again and again
 
   private Pickle(String where, byte[] bytes) {
     this.where = where;
@@ -131,6 +175,9 @@ final class Pickle {
       case 0x8c -> stack.add(text(length(1)));
       case 'X' -> stack.add(text(length(4)));
       case 0x8d -> stack.add(text(length(8)));
+      case 'C' -> stack.add(bytes(length(1)));
+      case 'B' -> stack.add(bytes(length(4)));
+      case 0x8e, 0x96 -> stack.add(bytes(length(8))); // the second may be written to
       case ']' -> stack.add(new ArrayList<>());
       case '}' -> stack.add(new LinkedHashMap<String, Object>());
       case ')' -> stack.add(new Tuple(List.of()));
@@ -155,9 +202,9 @@ final class Pickle {
         List<Object> arguments = pop(Tuple.class, "a tuple of arguments").items;
         stack.add(call(pop(Global.class, "a function").name, arguments));
       }
-      case 'b' -> { // the attributes of an OrderedDict, such as a state dict's versions
-        pop();
-        as(Map.class, "an OrderedDict", top());
+      case 'b' -> {
+        Object state = pop();
+        fill(top(), state);
       }
       default -> throw error("the opcode 0x%02x is not supported".formatted(opcode));
     }
@@ -189,6 +236,22 @@ final class Pickle {
       case REBUILD_PARAMETER -> as(Array.class, "a tensor", argument(arguments, 0));
       case REBUILD_TENSOR -> array(arguments);
       case REBUILD_TENSOR_OF_DTYPE -> arrayOfDtype(arguments);
+      case NUMPY_TYPE -> new NumpyType(as(String.class, "a dtype", argument(arguments, 0)));
+      case RECONSTRUCT -> {
+        if (!new Global(NUMPY_ARRAY).equals(argument(arguments, 0))) {
+          throw error("makes an array of %s, expected numpy.ndarray".formatted(kindOf(arguments.get(0))));
+        }
+        yield new Numpy();
+      }
+      case FROM_BUFFER -> numpy(new Numpy(), argument(arguments, 2), argument(arguments, 1), "F".equals(argument(arguments, 3)), arguments.get(0));
+      case SCALAR -> scalar(as(NumpyType.class, "a dtype", argument(arguments, 0)), argument(arguments, 1));
+      case ENCODE -> encode(as(String.class, "text", argument(arguments, 0)), argument(arguments, 1));
+      case BYTES -> {
+        if (!arguments.isEmpty()) {
+          throw error("bytes are made of %d arguments, expected none".formatted(arguments.size()));
+        }
+        yield new byte[0];
+      }
       default -> throw error("%s can't be called".formatted(function));
     };
   }
@@ -222,6 +285,72 @@ final class Pickle {
     }
     Storage storage = new Storage(bytes.storage.key, kind, bytes.storage.count / kind.bytes);
     return new Array(storage, bytes.offset, bytes.shape, bytes.stride);
+  }
+
+  // ---- numpy's arrays
+
+  /** The state that an object is given after it was made. */
+  private void fill(Object object, Object state) {
+    if (object instanceof Numpy array) { // (version, shape, dtype, is_fortran, bytes)
+      List<Object> items = as(Tuple.class, "an array's state", state).items;
+      numpy(array, argument(items, 1), argument(items, 2), Boolean.TRUE.equals(argument(items, 3)), argument(items, 4));
+    } else if (object instanceof NumpyType type) { // (version, byte order, ...)
+      String order = as(String.class, "a byte order", argument(as(Tuple.class, "a dtype's state", state).items, 1));
+      if (order.length() != 1) {
+        throw error("the byte order of a dtype is %s, expected one character".formatted(Failures.quote(order)));
+      }
+      type.order = order;
+    } else { // the attributes of an OrderedDict, such as a state dict's versions
+      as(Map.class, "an OrderedDict", object);
+    }
+  }
+
+  /** Content that is no bytes is a list of Python objects: an array whose dtype is not read here. */
+  private Numpy numpy(Numpy array, Object shape, Object type, boolean isFortran, Object content) {
+    array.shape = sizes(shape);
+    array.descr = as(NumpyType.class, "a dtype", type).descr();
+    array.isFortran = isFortran;
+    array.bytes = content instanceof byte[] bytes ? bytes : new byte[0];
+    return array;
+  }
+
+  /** A number, or of another dtype an array of no dimensions. */
+  private Object scalar(NumpyType numpyType, Object content) {
+    byte[] bytes = content instanceof byte[] some ? some : new byte[0];
+    DType type = Npy.type(numpyType.descr());
+    if (numpyType.code.equals("b1") && bytes.length == 1) {
+      return bytes[0] != 0;
+    }
+    if (type == null || type == DType.U64 || bytes.length != type.bytes) {
+      return numpy(new Numpy(), new Tuple(List.of()), numpyType, false, bytes);
+    }
+    ByteBuffer element = ByteBuffer.wrap(bytes.clone()).order(ByteOrder.LITTLE_ENDIAN);
+    if (numpyType.order.equals(">")) {
+      ByteSource.Swapped.swap(element, 0, type.bytes);
+    }
+    if (type == DType.F64) {
+      return element.getDouble(0);
+    }
+    if (!type.isFloating()) {
+      return type.integer(element, 0);
+    }
+    float[] value = new float[1];
+    type.decode(element, value, 0, 1);
+    return (double) value[0];
+  }
+
+  private byte[] encode(String text, Object encoding) {
+    if (!"latin1".equals(encoding)) {
+      throw error("text is encoded as %s, expected latin1".formatted(encoding instanceof String name ? Failures.quote(name) : kindOf(encoding)));
+    }
+    return encoded.computeIfAbsent(
+        text,
+        characters -> {
+          if (characters.chars().anyMatch(c -> c > 0xff)) {
+            throw error("bytes as text have a character beyond 255");
+          }
+          return characters.getBytes(StandardCharsets.ISO_8859_1);
+        });
   }
 
   private Object argument(List<Object> arguments, int index) {
@@ -339,6 +468,8 @@ final class Pickle {
         : value instanceof Map ? "a dict"
         : value instanceof List ? "a list"
         : value instanceof Array ? "a tensor"
+        : value instanceof Numpy ? "a numpy array"
+        : value instanceof byte[] ? "bytes"
         : value instanceof Number ? "a number"
         : value instanceof Global global ? global.name
         : "a " + value.getClass().getSimpleName().toLowerCase(Locale.ROOT);
@@ -371,7 +502,14 @@ final class Pickle {
   }
 
   private String text(int length) {
-    return StandardCharsets.UTF_8.decode(take(length)).toString();
+    ByteBuffer taken = take(length);
+    return new String(taken.array(), taken.arrayOffset(), length, StandardCharsets.UTF_8);
+  }
+
+  private byte[] bytes(int length) {
+    byte[] bytes = new byte[length];
+    take(length).get(bytes);
+    return bytes;
   }
 
   private Object integer(int length) {

@@ -15,12 +15,12 @@ import java.util.zip.ZipEntry;
 import java.util.zip.ZipFile;
 
 /**
- * What torch.save writes: a zip file of a pickle, {@code data.pkl}, and the storages that its tensors look at. Tensors
- * are named by their path: {@code a.b} in nested dicts, {@code a[0]} in lists, nothing for one that stands alone.
+ * What torch.save writes: a zip file of a pickle, {@code data.pkl}, and the storages that its tensors look at; numpy's arrays
+ * lie in the pickle. Both are named by their path: {@code a.b} in nested dicts, {@code a[0]} in lists, nothing for one that stands alone.
  */
 final class PyTorch {
   private static final byte[] LEGACY = HexFormat.of().parseHex("80028a0a6cfc9c46f920"); // a pickle of its number
-  private static final int MAX_PICKLE = 1 << 24;
+  private static final int MAX_PICKLE = 1 << 25;
   private static final int MAX_TENSORS = 1 << 16;
   private static final int MAX_VISITS = 1 << 19; // a pickle has no more values, if it does not share them
   private static final int MAX_DEPTH = 32;
@@ -136,8 +136,8 @@ final class PyTorch {
           "%s: %s is nested too deeply, or has too many values (limits: depth %d, %d values, names of %d characters)"
               .formatted(path, Failures.quote(name), MAX_DEPTH, MAX_VISITS, MAX_NAME));
     }
-    if (value instanceof Pickle.Array array) {
-      add(name, array);
+    if (value instanceof Pickle.Array || value instanceof Pickle.Numpy) {
+      add(name, value);
     } else if (value instanceof Map<?, ?> map) {
       map.forEach((key, member) -> collect(name.isEmpty() ? key.toString() : name + "." + key, member, depth + 1));
     } else if (value instanceof List<?> list) {
@@ -153,12 +153,13 @@ final class PyTorch {
     }
   }
 
-  private void add(String name, Pickle.Array array) {
+  private void add(String name, Object array) {
     String where = name.isEmpty() ? path.toString() : path + ": " + Failures.quote(name);
     if (tensors.size() == MAX_TENSORS) {
       throw new SaeFormatException("%s: has more than %d tensors".formatted(path, MAX_TENSORS));
     }
-    if (tensors.put(name, tensor(name, where, array)) != null) {
+    Tensor tensor = array instanceof Pickle.Numpy numpy ? numpy.tensor(name, where) : tensor(name, where, (Pickle.Array) array);
+    if (tensors.put(name, tensor) != null) {
       throw new SaeFormatException(where + ": there are two tensors of this name");
     }
   }
@@ -171,13 +172,7 @@ final class PyTorch {
       throw new SaeFormatException(
           "%s: its storage of %d %s has %d bytes".formatted(where, storage.count(), kind.label(), bytes.size()));
     }
-    Tensor transposed = null;
-    if (View.isTransposed(array.shape(), array.stride())) {
-      long[] shape = {array.shape()[1], array.shape()[0]};
-      ByteSource rows = View.of(where, bytes, kind.bytes(), array.offset(), shape, new long[] {shape[1], 1});
-      transposed = new Tensor(name, where + ", transposed", kind.type(), kind.label(), shape, rows, 0);
-    }
-    ByteSource view = View.of(where, bytes, kind.bytes(), array.offset(), array.shape(), array.stride());
-    return new Tensor(name, where, kind.type(), kind.label(), array.shape(), view, 0, transposed);
+    return Tensor.strided(
+        name, where, kind.type(), kind.label(), kind.bytes(), array.shape(), bytes, array.offset(), array.stride());
   }
 }

@@ -34,7 +34,7 @@ final class Tensor {
     this(name, where, type, typeName, shape, bytes, start, null);
   }
 
-  Tensor(String name, String where, DType type, String typeName, long[] shape, ByteSource bytes, long start, Tensor transposed) {
+  private Tensor(String name, String where, DType type, String typeName, long[] shape, ByteSource bytes, long start, Tensor transposed) {
     this.name = name;
     this.where = where;
     this.type = type;
@@ -51,6 +51,23 @@ final class Tensor {
           "shape %s of %s needs %s bytes, got %d"
               .formatted(shapeText(), type.label, overflows ? "too many" : size * type.bytes, length));
     }
+  }
+
+  /**
+   * An array that looks at a storage by strides.
+   *
+   * @param width bytes of an element
+   * @param offset of the first element, in elements, as strides are
+   */
+  static Tensor strided(
+      String name, String where, DType type, String typeName, int width, long[] shape, ByteSource storage, long offset, long[] stride) {
+    Tensor transposed = null;
+    if (View.isTransposed(shape, stride)) {
+      long[] turned = {shape[1], shape[0]};
+      ByteSource rows = View.of(where, storage, width, offset, turned, new long[] {turned[1], 1});
+      transposed = new Tensor(name, where + ", transposed", type, typeName, turned, rows, 0);
+    }
+    return new Tensor(name, where, type, typeName, shape, View.of(where, storage, width, offset, shape, stride), 0, transposed);
   }
 
   /** The same array for another thread, to be read at the same time. Only where it is not sequential. */
@@ -113,6 +130,14 @@ final class Tensor {
     }
   }
 
+  void requireNumbers() {
+    if (type == null) {
+      throw error(
+          "dtype %s is not supported, expected float32, float16, bfloat16, float64, float8 or whole numbers"
+              .formatted(Failures.quote(typeName)));
+    }
+  }
+
   /** Refuses an array that memory would be taken for on the word of a few bytes. */
   void requirePlausibleSize() {
     if (bytes.size() > BOMB_BYTES && bytes.size() / BOMB_RATIO > bytes.storedSize()) {
@@ -122,9 +147,9 @@ final class Tensor {
     }
   }
 
-  /** Decodes count values of a floating array. */
+  /** Decodes count values, rounded to float32. */
   void read(long first, float[] into, int at, int count) {
-    requireFloating();
+    requireNumbers();
     for (int done = 0, n; done < count; done += n) {
       n = Math.min(count - done, STAGE_BYTES / type.bytes);
       ByteBuffer from = fill(first + done, n * type.bytes);
@@ -163,16 +188,16 @@ final class Tensor {
     }
   }
 
-  /** Decodes count values of an int32 or int64 array. */
+  /** Decodes count values of an array of integers, uint64 excepted. */
   void read(long first, long[] into, int count) {
-    if (type != DType.I32 && type != DType.I64) {
+    if (type == null || type.isFloating() || type == DType.U64) {
       throw error("dtype %s is not supported, expected int32 or int64".formatted(Failures.quote(typeName)));
     }
     for (int done = 0, n; done < count; done += n) {
       n = Math.min(count - done, STAGE_BYTES / type.bytes);
       ByteBuffer from = fill(first + done, n * type.bytes);
       for (int i = 0; i < n; i++) {
-        into[done + i] = type == DType.I32 ? from.getInt(4 * i) : from.getLong(8 * i);
+        into[done + i] = type.integer(from, i);
       }
     }
   }

@@ -9,7 +9,6 @@ import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -104,27 +103,25 @@ record TensorFile(Path path, Closeable file, Map<String, Tensor> tensors) implem
     return tensor;
   }
 
-  /** The floating tensor of rank 1 and more, if there is only one. */
+  /** The floating tensor of rank 1 and more, if there is only one; where there is none, likewise that of integers. */
   Tensor requireOnly() {
-    List<Tensor> candidates = new ArrayList<>();
-    for (Tensor tensor : tensors.values()) {
-      if (tensor.isFloating() && tensor.shape.length > 0) {
-        candidates.add(tensor);
-      }
+    List<Tensor> candidates = tensors.values().stream().filter(tensor -> tensor.isFloating() && tensor.shape.length > 0).toList();
+    if (candidates.isEmpty()) {
+      candidates = tensors.values().stream().filter(tensor -> tensor.type != null && tensor.shape.length > 0).toList();
     }
     if (candidates.size() == 1) {
       return candidates.get(0);
     }
     if (tensors.containsKey("")) { // say what is wrong with its one array
       Tensor array = tensors.get("");
-      array.requireFloating();
+      array.requireNumbers();
       throw array.error("shape [] is a single number, expected [n, d] or [d]");
     }
     if (candidates.isEmpty()) {
-      throw new SaeFormatException("%s: no tensor of floats; it has %s".formatted(path, Failures.list(tensors.keySet())));
+      throw new SaeFormatException("%s: no tensor of numbers; it has %s".formatted(path, Failures.list(tensors.keySet())));
     }
     throw new SaeFormatException(
-        "%s: has %d tensors of floats, pick one with FILE#NAME: %s"
+        "%s: has %d tensors of numbers, pick one with FILE#NAME: %s"
             .formatted(path, candidates.size(), Failures.list(candidates.stream().map(tensor -> tensor.name).toList())));
   }
 

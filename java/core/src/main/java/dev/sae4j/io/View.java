@@ -5,12 +5,15 @@ import java.io.EOFException;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.Arrays;
+import java.util.Comparator;
+import java.util.stream.IntStream;
 
 /**
  * A strided view of a storage, as the bytes of a row-major array. Where runs of neighbours follow each other forwards
- * (a tensor as it was made, rows of it, leading columns) they are read where they lie, at any size. Any other order,
- * such as a transpose, is picked out of a copy of the part of the storage that is looked at, which may take {@link
- * #MAX_COPY} bytes; of a matrix that is turned round this is refused only on reading it, as it may be read the way it lies.
+ * (a tensor as it was made, rows of it, leading columns) they are read where they lie, at any size. Where dimensions have
+ * changed places (a transpose, Fortran order) as many rows as fit {@link #MAX_COPY} bytes are put together at a time, so they are
+ * best read from front to back. Any other order is picked out of a copy of the part of the storage that is looked at, which may
+ * take as many bytes.
  */
 final class View implements ByteSource {
   private static final long MAX_COPY = 64L << 20;
@@ -24,7 +27,11 @@ final class View implements ByteSource {
   private final long size;
   private final long span;
   private final boolean isForward;
+  /** The dimensions by ascending stride, where no two elements share a place and runs of neighbours lie side by side; else null. */
+  private final int[] bySource;
   private byte[] copy;
+  private long copiedRow;
+  private int copiedRows;
 
   /**
    * @param width bytes of an element
@@ -51,13 +58,13 @@ final class View implements ByteSource {
               .formatted(where, Arrays.toString(shape), Arrays.toString(stride), offset, elements));
     }
     View view = new View(where, storage, width, offset, count, count == 0 ? 0 : last + 1 - offset, shape, stride);
-    if (!isTransposed(shape, stride)) {
-      view.requireModest();
+    if (view.bySource == null) {
+      view.requireModest(Math.max(view.span, view.size));
     }
     return view;
   }
 
-  /** Whether it is a whole matrix turned round: no more than lies in the file. */
+  /** Whether it is a whole matrix turned round, which may be read the way it lies instead. */
   static boolean isTransposed(long[] shape, long[] stride) {
     return shape.length == 2 && shape[0] > 1 && shape[1] > 1 && stride[0] == 1 && stride[1] == shape[0];
   }
@@ -79,6 +86,16 @@ final class View implements ByteSource {
       forward &= this.stride[i - 1] >= this.stride[i] * this.shape[i]; // the next run begins after this one
     }
     this.isForward = forward;
+    this.bySource = bySource();
+  }
+
+  private int[] bySource() {
+    int[] order = IntStream.range(0, shape.length).boxed().sorted(Comparator.comparing(i -> stride[i])).mapToInt(i -> i).toArray();
+    boolean isReordered = stride[order[0]] == 1;
+    for (int i = 1; i < order.length; i++) {
+      isReordered &= stride[order[i]] >= stride[order[i - 1]] * shape[order[i - 1]];
+    }
+    return isReordered ? order : null;
   }
 
   /** Drops dimensions of one element, joins those that follow each other without a gap; returns how many are left. */
@@ -104,8 +121,8 @@ final class View implements ByteSource {
     return rank;
   }
 
-  private void requireModest() {
-    if (!isForward && Math.max(span, size) > MAX_COPY) {
+  private void requireModest(long bytes) {
+    if (!isForward && bytes > MAX_COPY) {
       throw new SaeFormatException(
           "%s: strides %s pick %d bytes out of %d, at most %d can be reordered: save it with .contiguous()"
               .formatted(where, Arrays.toString(stride), size, span, MAX_COPY));
@@ -124,13 +141,17 @@ final class View implements ByteSource {
 
   @Override
   public boolean isSequential() {
-    return storage.isSequential();
+    return storage.isSequential() || !isForward && bySource != null && size > MAX_COPY;
   }
 
   @Override
   public void read(long position, ByteBuffer into) throws IOException {
     if (position + into.remaining() > size) {
       throw new EOFException("ends at byte %d, expected %d".formatted(size, position + into.remaining()));
+    }
+    if (!isForward && bySource != null) {
+      readRows(position, into);
+      return;
     }
     int end = into.limit();
     for (long at = position; into.position() < end; ) {
@@ -170,12 +191,61 @@ final class View implements ByteSource {
 
   private synchronized void readCopy(long at, ByteBuffer into) throws IOException {
     if (copy == null) {
-      requireModest();
       ByteBuffer bytes = ByteBuffer.allocate((int) span);
       storage.read(offset * width, bytes);
       copy = bytes.array();
     }
     into.put(copy, (int) (at - offset * width), into.remaining());
+  }
+
+  private synchronized void readRows(long position, ByteBuffer into) throws IOException {
+    long rowBytes = size / shape[0];
+    requireModest(rowBytes);
+    for (long at = position; into.hasRemaining(); ) {
+      long row = at / rowBytes;
+      if (copy == null || row < copiedRow || row >= copiedRow + copiedRows) {
+        copyRows(row, (int) Math.min(shape[0] - row, MAX_COPY / rowBytes));
+      }
+      long start = at - copiedRow * rowBytes;
+      int count = (int) Math.min(into.remaining(), copiedRows * rowBytes - start);
+      into.put(copy, (int) start, count);
+      at += count;
+    }
+  }
+
+  /** Puts rows of the first dimension together, out of runs that are read in the order in which they lie. */
+  private void copyRows(long firstRow, int rows) throws IOException {
+    long[] counts = shape.clone();
+    counts[0] = rows;
+    long[] place = new long[counts.length]; // in the copy, of an element's neighbour in each dimension
+    long total = 1;
+    for (int i = counts.length - 1; i >= 0; i--) {
+      place[i] = total;
+      total *= counts[i];
+    }
+    if (copy == null || copy.length < total * width) {
+      copy = new byte[(int) total * width];
+    }
+    copiedRows = 0; // until all is there
+    int along = bySource[0];
+    byte[] run = new byte[(int) counts[along] * width];
+    for (long i = 0; i < total / counts[along]; i++) {
+      long from = offset + firstRow * stride[0];
+      long to = 0;
+      long rest = i;
+      for (int k = 1; k < bySource.length; k++) {
+        int dimension = bySource[k];
+        from += rest % counts[dimension] * stride[dimension];
+        to += rest % counts[dimension] * place[dimension];
+        rest /= counts[dimension];
+      }
+      storage.read(from * width, ByteBuffer.wrap(run));
+      for (int k = 0; k < counts[along]; k++) {
+        System.arraycopy(run, k * width, copy, (int) (to + k * place[along]) * width, width);
+      }
+    }
+    copiedRow = firstRow;
+    copiedRows = rows;
   }
 
   @Override

@@ -49,7 +49,7 @@ class ActivationReaderTest {
   @CsvSource({
     "x_f2.npy, x_f2.npy", "x_f4.npy, x_f4.npy", "x_f8.npy, x_f8.npy", "x.npz, x_f4.npy", "x.npz#acts, x_f4.npy",
     "x.safetensors, x.safetensors", "two.npz#a, x_f4.npy", "two.npz#b, two.npz#b", "two.safetensors#b, two.npz#b",
-    "rank3.npy, rank3.npy", "vector.npy, vector.npy"
+    "rank3.npy, rank3.npy", "vector.npy, vector.npy", "fortran.npy, x_f4.npy", "big_endian.npy, x_f4.npy"
   })
   void readsWhatPythonWroteInAnyChunks(String name, String expected) {
     for (int chunkRows : new int[] {1, 2, 100}) {
@@ -58,7 +58,7 @@ class ActivationReaderTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"x_f4.npy#[3]", "x.npz#[3]", "x.npz#acts[3]", "two.safetensors#a[3]"})
+  @ValueSource(strings = {"x_f4.npy#[3]", "x.npz#[3]", "x.npz#acts[3]", "two.safetensors#a[3]", "fortran.npy#[3]", "big_endian.npy#[3]"})
   void picksARow(String name) {
     int[] row = Arrays.copyOfRange(Fixtures.expectedBits("x_f4.npy"), 3 * D, 4 * D);
     assertArrayEquals(row, Fixtures.bits(readAll(spec(name), 2)));
@@ -87,7 +87,6 @@ class ActivationReaderTest {
     refused(() -> ActivationReader.open(spec("two.safetensors")), "\"a\", \"b\"");
     refused(() -> ActivationReader.open(spec("two.npz#c")), "no tensor \"c\"", "\"a\", \"b\"");
     refused(() -> ActivationReader.open(spec("two.npz#\0")), "no tensor \"?\""); // no path has a NUL
-    refused(() -> ActivationReader.open(spec("x.npz#tokens")), "dtype \"<i8\" is not supported");
     refused(() -> ActivationReader.open(spec("x_f4.npy#[7]")), "row 7", "it has 7");
     refused(() -> ActivationReader.open(spec("x_f4.npy#acts")), "without a name");
     failed(() -> ActivationReader.open(folder + "/x.npy"), "no such file");
@@ -96,8 +95,6 @@ class ActivationReaderTest {
 
   @Test
   void refusesWhatItCannotRead() throws IOException {
-    refused(() -> ActivationReader.open(spec("fortran.npy")), "Fortran order");
-    refused(() -> ActivationReader.open(spec("big_endian.npy")), "\">f4\"");
     refused(() -> readAll(write("s.npy", Fixtures.npy("<f4", "()", new byte[4])), 1), "single number");
     refused(() -> readAll(write("e.npy", Fixtures.npy("<f4", "(3, 0)", new byte[0])), 1), "[3, 0]");
     failed(() -> ActivationReader.open(write("v.txt", new byte[4])), "unknown format", ".safetensors");

@@ -138,14 +138,13 @@ class FormatFuzzTest {
   }
 
   private void drain(Tensor tensor) {
-    boolean isInteger = tensor.type == DType.I32 || tensor.type == DType.I64;
+    boolean isInteger = tensor.type != null && !tensor.type.isFloating() && tensor.type != DType.U64;
     for (long first = 0; first < tensor.size && tensor.type != null; first += CHUNK) {
       int count = (int) Math.min(CHUNK, tensor.size - first);
       if (isInteger) {
         tensor.read(first, longs, count);
-      } else {
-        tensor.read(first, floats, 0, count);
       }
+      tensor.read(first, floats, 0, count);
     }
     tensor.release();
   }
@@ -255,7 +254,7 @@ class FormatFuzzTest {
   }
 
   static Stream<byte[]> ptEntryLists() {
-    return fixtures("nested.pt", "views.pt", "state_dict.pt", "list.pt", "bf16.pt", "float8_e4m3.pt", ".pth").map(FormatFuzzTest::entryList);
+    return fixtures("nested.pt", "views.pt", "state_dict.pt", "list.pt", "bf16.pt", "float8_e4m3.pt", "numpy_mixed.pt", "numpy_protocol5.pt", "numpy_old.pt", ".pth").map(FormatFuzzTest::entryList);
   }
 
   static Stream<byte[]> saeFolders() {

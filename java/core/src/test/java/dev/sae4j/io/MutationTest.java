@@ -42,7 +42,8 @@ class MutationTest {
       strings = {
         "jumprelu-f32/cfg.json", "jumprelu-f32/sae_weights.safetensors", "gemma-stored/params.npz", "gemma-deflated/params.npz",
         "x_f2.npy", "x_f8.npy", "x.npz", "x.safetensors", "codes.npz", "codes_wide.npz",
-        "vectors/nested.pt", "vectors/views.pt", "vectors/deflated.pt", "vectors/aligned.gguf", "vectors/two.svec"
+        "vectors/nested.pt", "vectors/views.pt", "vectors/deflated.pt", "vectors/aligned.gguf", "vectors/two.svec",
+        "vectors/fortran_cube.npy", "vectors/big_f8.npy", "vectors/ties.npy"
       })
   void loadsOrRefusesInOneLine(String name) throws IOException {
     byte[] original = Files.readAllBytes(Fixtures.path(name));
@@ -86,7 +87,8 @@ class MutationTest {
   /** In archives that are whole otherwise: a CRC would find the damage first. */
   @ParameterizedTest
   @ValueSource(
-      strings = {"vectors/nested.pt", "vectors/views.pt", "vectors/state_dict.pt", "saes/openai-topk/4.pt", "saes/dl-matryoshka/ae.pt"})
+      strings = {"vectors/nested.pt", "vectors/views.pt", "vectors/state_dict.pt", "vectors/numpy.pt",
+        "vectors/numpy_protocol5.pt", "saes/openai-topk/4.pt", "saes/dl-matryoshka/ae.pt"})
   void picklesLoadOrAreRefusedInOneLine(String name) throws IOException {
     Map<String, byte[]> entries = new LinkedHashMap<>();
     try (ZipFile zip = new ZipFile(Fixtures.path(name).toFile())) {
@@ -136,7 +138,7 @@ class MutationTest {
       readAll(path.toString());
     } else if (name.equals("sae.pt")) {
       SaeReader.read(path).close();
-    } else if (name.matches(".*\\.(pt|gguf|svec)")) {
+    } else if (name.matches(".*\\.(npy|pt|gguf|svec)")) {
       Set<String> names;
       try (TensorFile file = TensorFile.open(path)) {
         names = file.tensors().keySet();

@@ -15,6 +15,7 @@ import com.google.gson.JsonParser;
 import dev.sae4j.SaeInfo;
 import dev.sae4j.SaeWeights;
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -134,6 +135,25 @@ class SaeReaderTest {
       assertArrayEquals(turned, floats(weights.wEnc()));
       assertArrayEquals(wEnc, floats(weights.wDec()));
     }
+  }
+
+  /** W_enc [2, 3] in Fortran order and big-endian, W_dec [3, 2] in Fortran order. */
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void readsFortranOrderAndBigEndian(boolean deflated) throws IOException {
+    String header = "{'descr': '%s', 'fortran_order': True, 'shape': %s, }";
+    byte[] big = ByteBuffer.allocate(24).putFloat(1).putFloat(4).putFloat(2).putFloat(5).putFloat(3).putFloat(6).array();
+    Map<String, byte[]> arrays = arrays();
+    arrays.put("W_enc", Fixtures.npy(header.formatted(">f4", "(2, 3)"), big));
+    arrays.put("W_dec", Fixtures.npy(header.formatted("<f4", "(3, 2)"), Fixtures.floatBytes(1, 3, 5, 2, 4, 6)));
+    Path file = Files.write(folder.resolve("params.npz"), Fixtures.npz(deflated, arrays));
+    try (SaeWeights weights = SaeReader.read(file)) {
+      assertArrayEquals(new float[] {1, 4, 2, 5, 3, 6}, floats(weights.wEnc()));
+      assertArrayEquals(new float[] {1, 2, 3, 4, 5, 6}, floats(weights.wDec()));
+    }
+    arrays.put("W_enc", Fixtures.npy("<i4", "(2, 3)", new byte[24]));
+    Files.write(file, Fixtures.npz(deflated, arrays));
+    refused(() -> SaeReader.read(file), "\"W_enc.npy\": dtype \"<i4\" is not supported");
   }
 
   // ---- refusals
