@@ -24,7 +24,8 @@ import java.util.regex.Pattern;
  * <p>A spec is {@code FILE}, {@code FILE#name} for one of several tensors, and {@code FILE#name[row]} or {@code
  * FILE#[row]} for one row of it; where a tensor has the whole of {@code name[row]} for its name, it is meant. Without
  * a name the file must hold exactly one tensor of floats, or none and one of integers. Leading dimensions are flattened: [a, b, d] is a * b rows;
- * [d] is one row. Belongs to one thread.
+ * [d] is one row. Where d is known and the last dimension has another length, the last two may make it, as [a, b, heads, d_head] of
+ * an attention layer do. Belongs to one thread.
  */
 public final class ActivationReader implements SparseAutoencoder.Rows, AutoCloseable {
   private static final Pattern SELECTOR = Pattern.compile("(.*?)(?:\\[(\\d{1,18})\\])?");
@@ -38,12 +39,14 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
   private final float[] chunk = new float[CHUNK];
   private long next;
 
-  private ActivationReader(TensorFile file, Tensor tensor, Long row) {
+  /** @param d 0 if any length will do */
+  private ActivationReader(TensorFile file, Tensor tensor, Long row, long d) {
     this.file = file;
     this.tensor = tensor;
     tensor.requireNumbers();
     int rank = tensor.shape.length;
-    columns = rank == 0 ? 0 : tensor.shape[rank - 1];
+    long last = rank == 0 ? 0 : tensor.shape[rank - 1];
+    columns = last != d && rank > 1 && last * tensor.shape[rank - 2] == d && d > 0 ? d : last;
     if (columns == 0) {
       throw tensor.error("shape is %s, expected [n, d] or [d]".formatted(tensor.shapeText()));
     }
@@ -63,20 +66,24 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
    *     naming the tensors there are
    */
   public static ActivationReader open(String spec) {
+    return openAny(spec, 0);
+  }
+
+  private static ActivationReader openAny(String spec, long d) {
     int hash = new File(spec).exists() ? -1 : spec.lastIndexOf('#'); // not a Path: a tensor's name need not be one
     Path path = FileNames.path(hash < 0 ? spec : spec.substring(0, hash));
     TensorFile file = TensorFile.open(path);
     try {
-      return select(file, hash < 0 ? "" : spec.substring(hash + 1));
+      return select(file, hash < 0 ? "" : spec.substring(hash + 1), d);
     } catch (RuntimeException | Error e) {
       file.close();
       throw e;
     }
   }
 
-  private static ActivationReader select(TensorFile file, String selection) {
+  private static ActivationReader select(TensorFile file, String selection, long d) {
     if (!selection.isEmpty() && file.tensors().containsKey(selection)) {
-      return new ActivationReader(file, file.require(selection), null);
+      return new ActivationReader(file, file.require(selection), null, d);
     }
     Matcher selector = SELECTOR.matcher(selection);
     if (!selector.matches()) {
@@ -84,21 +91,23 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
     }
     String name = selector.group(1);
     Long row = selector.group(2) == null ? null : Long.valueOf(selector.group(2));
-    return new ActivationReader(file, name.isEmpty() ? file.requireOnly() : file.require(name), row);
+    return new ActivationReader(file, name.isEmpty() ? file.requireOnly() : file.require(name), row, d);
   }
 
   /**
-   * As {@link #open(String)}, for rows of a known length.
+   * As {@link #open(String)}, for rows of a known length: the tensor's last dimension, else its last two (heads and d_head).
    *
    * @param d the length, e.g. d_in of the SAE
    * @throws SaeException if the rows have another length, with both numbers
    */
   public static ActivationReader open(String spec, long d) {
-    ActivationReader reader = open(spec);
+    ActivationReader reader = openAny(spec, d);
     if (reader.columns != d) {
       reader.close();
+      String other =
+          reader.tensor.shape.length == 1 ? "" : ", or heads x d_head in the last two dimensions; else reshape to [n, %d]".formatted(d);
       throw reader.tensor.error(
-          "rows have %d values (shape %s), expected d = %d".formatted(reader.columns, reader.tensor.shapeText(), d));
+          "rows have %d values (shape %s), expected d = %d%s".formatted(reader.columns, reader.tensor.shapeText(), d, other));
     }
     return reader;
   }
@@ -143,7 +152,10 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
 
   /** One sentence on what in the file a careful user should look at; null if there is nothing. */
   public String warning() {
-    return file.warning();
+    boolean isOneOfTwo = tensor.shape.length == 2 && tensor.shape[1] != columns;
+    return isOneOfTwo
+        ? "%s: shape %s is taken for one row of %d values, heads x d_head".formatted(tensor.where, tensor.shapeText(), columns)
+        : file.warning();
   }
 
   /** The file, and the tensor in it. */

@@ -4,7 +4,9 @@ import static dev.sae4j.io.Fixtures.failed;
 import static dev.sae4j.io.Fixtures.refused;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
 import java.io.RandomAccessFile;
@@ -72,6 +74,33 @@ class ActivationReaderTest {
     refused(() -> ActivationReader.readVector(spec("x_f4.npy"), D), "7 vectors", "[7, 5]", "FILE#[row]");
     refused(() -> ActivationReader.readVector(spec("two.npz#a"), D), "FILE#a[row]");
     refused(() -> ActivationReader.readVector(spec("vector.npy"), 6), "5 values", "expected d = 6");
+  }
+
+  @Test
+  void theLastTwoDimensionsMayBeHeads() throws IOException {
+    float[] values = new float[24];
+    for (int i = 0; i < values.length; i++) {
+      values[i] = i;
+    }
+    String heads = write("h.npy", Fixtures.npy("<f4", "(2, 2, 3, 2)", Fixtures.floatBytes(values)));
+    try (ActivationReader reader = ActivationReader.open(heads, 6)) {
+      assertEquals(4, reader.rows());
+      assertEquals(6, reader.columns());
+      FloatBuffer all = FloatBuffer.allocate(24);
+      assertEquals(4, reader.read(all));
+      assertArrayEquals(values, all.array());
+      assertNull(reader.warning());
+    }
+    assertArrayEquals(new float[] {18, 19, 20, 21, 22, 23}, ActivationReader.readVector(heads + "#[3]", 6));
+    refused(() -> ActivationReader.open(heads + "#[4]", 6), "row 4", "it has 4");
+    try (ActivationReader reader = ActivationReader.open(heads, 2)) {
+      assertEquals(12, reader.rows()); // the last dimension comes first
+    }
+    refused(() -> ActivationReader.open(heads, 12), "rows have 2 values (shape [2, 2, 3, 2]), expected d = 12", "reshape to [n, 12]");
+    try (ActivationReader reader = ActivationReader.open(spec("x_f4.npy"), 7 * D)) {
+      assertEquals(1, reader.rows());
+      assertTrue(reader.warning().contains("shape [7, 5] is taken for one row of 35 values"), reader.warning());
+    }
   }
 
   @Test
