@@ -64,7 +64,7 @@ enum DType {
     return compareTo(F64) <= 0;
   }
 
-  /** Decodes count values of any format but float64. Integers that float32 does not hold are rounded to the nearest, ties to even. */
+  /** Decodes count values of any format but float64. Integers are rounded to the nearest, ties to even. */
   void decode(ByteBuffer from, float[] into, int at, int count) {
     ByteBuffer bytesLittle = from.order(ByteOrder.LITTLE_ENDIAN);
     switch (this) {

@@ -243,7 +243,10 @@ final class Pickle {
         }
         yield new Numpy();
       }
-      case FROM_BUFFER -> numpy(new Numpy(), argument(arguments, 2), argument(arguments, 1), "F".equals(argument(arguments, 3)), arguments.get(0));
+      case FROM_BUFFER -> { // (bytes, dtype, shape, order)
+        boolean isFortran = "F".equals(argument(arguments, 3));
+        yield numpy(new Numpy(), arguments.get(2), arguments.get(1), isFortran, arguments.get(0));
+      }
       case SCALAR -> scalar(as(NumpyType.class, "a dtype", argument(arguments, 0)), argument(arguments, 1));
       case ENCODE -> encode(as(String.class, "text", argument(arguments, 0)), argument(arguments, 1));
       case BYTES -> {
@@ -341,7 +344,8 @@ final class Pickle {
 
   private byte[] encode(String text, Object encoding) {
     if (!"latin1".equals(encoding)) {
-      throw error("text is encoded as %s, expected latin1".formatted(encoding instanceof String name ? Failures.quote(name) : kindOf(encoding)));
+      String got = encoding instanceof String name ? Failures.quote(name) : kindOf(encoding);
+      throw error("text is encoded as %s, expected latin1".formatted(got));
     }
     return encoded.computeIfAbsent(
         text,

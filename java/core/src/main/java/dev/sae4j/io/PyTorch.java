@@ -16,7 +16,8 @@ import java.util.zip.ZipFile;
 
 /**
  * What torch.save writes: a zip file of a pickle, {@code data.pkl}, and the storages that its tensors look at; numpy's arrays
- * lie in the pickle. Both are named by their path: {@code a.b} in nested dicts, {@code a[0]} in lists, nothing for one that stands alone.
+ * lie in the pickle. Both are named by their path: {@code a.b} in nested dicts, {@code a[0]} in lists, nothing for one that
+ * stands alone.
  */
 final class PyTorch {
   private static final byte[] LEGACY = HexFormat.of().parseHex("80028a0a6cfc9c46f920"); // a pickle of its number

@@ -254,7 +254,10 @@ class FormatFuzzTest {
   }
 
   static Stream<byte[]> ptEntryLists() {
-    return fixtures("nested.pt", "views.pt", "state_dict.pt", "list.pt", "bf16.pt", "float8_e4m3.pt", "numpy_mixed.pt", "numpy_protocol5.pt", "numpy_old.pt", ".pth").map(FormatFuzzTest::entryList);
+    return fixtures(
+            "nested.pt", "views.pt", "state_dict.pt", "list.pt", "bf16.pt", "float8_e4m3.pt", "numpy_mixed.pt",
+            "numpy_protocol5.pt", "numpy_old.pt", ".pth")
+        .map(FormatFuzzTest::entryList);
   }
 
   static Stream<byte[]> saeFolders() {
