@@ -54,8 +54,8 @@ class FailureTest {
 
   @Test
   void namesThatAreNoPaths() {
-    assertMisused("'--sae': a?b: not a path: Nul character", "info", "--sae", "a\0b");
-    assertFails("a?b: not a path: Nul character", "project", "--sae", sae, "--vector", "a\0b");
+    assertMisused("'--sae': a\\u0000b: not a path: Nul character", "info", "--sae", "a\0b");
+    assertFails("a\\u0000b: not a path: Nul character", "project", "--sae", sae, "--vector", "a\0b");
   }
 
   @Test
