@@ -1,6 +1,7 @@
 package dev.sae4j.io;
 
 import dev.sae4j.SaeFormatException;
+import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.nio.file.Files;
@@ -9,18 +10,30 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 
 /** Members of a JSON object in an SAE's configuration, by their type; null for what is missing or null. */
 record Config(Path path, String prefix, Map<String, Object> map) {
-  private static final long MAX_BYTES = 1L << 20;
+  private static final int MAX_BYTES = 1 << 20;
+  private static final Pattern SIZE = Pattern.compile("([1-9]\\d{0,17})(?:\\.0{1,9})?");
 
+  /** JSON, and NaN and Infinity in it, as Python writes them. */
   static Config read(Path path) {
-    try (InputStream in = Files.newInputStream(path)) {
-      long size = Files.size(path);
-      if (size > MAX_BYTES) {
-        throw new SaeFormatException("%s: has %d bytes, expected at most %d".formatted(path, size, MAX_BYTES));
-      }
+    try (InputStream in = new ByteArrayInputStream(Json.markNonFinite(bytes(path)))) {
       return new Config(path, "", new Json(path.toString(), in).readDocument());
+    } catch (IOException e) {
+      throw Failures.of(path, e);
+    }
+  }
+
+  private static byte[] bytes(Path path) {
+    try (InputStream in = Files.newInputStream(path)) {
+      byte[] bytes = in.readNBytes(MAX_BYTES + 1);
+      if (bytes.length > MAX_BYTES) {
+        throw new SaeFormatException("%s: is too large, expected at most %d bytes".formatted(path, MAX_BYTES));
+      }
+      return bytes;
     } catch (IOException e) {
       throw Failures.of(path, e);
     }
@@ -91,16 +104,17 @@ record Config(Path path, String prefix, Map<String, Object> map) {
     return Boolean.TRUE.equals(flag(key));
   }
 
-  /** A whole number from 1. */
+  /** A whole number from 1, perhaps written as 8.0. */
   Long size(String key) {
     Object value = map.get(key);
     if (value == null) {
       return null;
     }
-    if (!(value instanceof Json.Literal literal) || !literal.text().matches("[1-9]\\d{0,17}")) {
+    Matcher matcher = SIZE.matcher(value instanceof Json.Literal literal ? literal.text() : "");
+    if (!matcher.matches()) {
       throw wrongType(key, "a whole number from 1");
     }
-    return Long.parseLong(literal.text());
+    return Long.parseLong(matcher.group(1));
   }
 
   /** A finite number. */
@@ -135,7 +149,7 @@ record Config(Path path, String prefix, Map<String, Object> map) {
   }
 
   boolean hasZero(String key) {
-    return map.get(key) instanceof Json.Literal literal && literal.text().equals("0");
+    return map.get(key) instanceof Json.Literal literal && literal.text().matches("0(\\.0{1,9})?");
   }
 
   /** Refuses a tensor whose length is not what the configuration says. */

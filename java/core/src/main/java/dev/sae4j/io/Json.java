@@ -5,6 +5,7 @@ import com.google.gson.stream.JsonReader;
 import com.google.gson.stream.JsonToken;
 import com.google.gson.stream.MalformedJsonException;
 import dev.sae4j.SaeFormatException;
+import java.io.ByteArrayOutputStream;
 import java.io.EOFException;
 import java.io.FilterReader;
 import java.io.IOException;
@@ -18,11 +19,14 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Stream;
 
 /** Strict JSON from files nobody vouches for: bounded names and strings, no duplicate keys, no text after the end. */
 final class Json {
   private static final int MAX_TEXT = 1 << 16;
   private static final int MAX_DEPTH = 32;
+  private static final List<byte[]> NON_FINITE =
+      Stream.of("NaN", "Infinity", "-Infinity").map(text -> text.getBytes(StandardCharsets.US_ASCII)).toList();
 
   private final String where;
   private final Limited text;
@@ -43,6 +47,38 @@ final class Json {
     public String toString() {
       return text;
     }
+  }
+
+  /**
+   * The text with NaN, Infinity and -Infinity, which Python's json writes and no standard knows, as strings that {@link #readValue}
+   * takes for literals.
+   */
+  static byte[] markNonFinite(byte[] utf8) {
+    ByteArrayOutputStream marked = new ByteArrayOutputStream(utf8.length);
+    boolean isText = false;
+    for (int i = 0; i < utf8.length; i++) {
+      byte[] literal = isText ? null : nonFinite(utf8, i);
+      if (literal != null) {
+        marked.writeBytes(("\"\\u0000" + new String(literal, StandardCharsets.US_ASCII) + "\"").getBytes(StandardCharsets.US_ASCII));
+        i += literal.length - 1;
+        continue;
+      }
+      isText ^= utf8[i] == '"';
+      marked.write(utf8[i]);
+      if (isText && utf8[i] == '\\' && i + 1 < utf8.length) {
+        marked.write(utf8[++i]); // a quote, perhaps
+      }
+    }
+    return marked.toByteArray();
+  }
+
+  private static byte[] nonFinite(byte[] utf8, int at) {
+    for (byte[] literal : NON_FINITE) {
+      if (at + literal.length <= utf8.length && Arrays.equals(utf8, at, at + literal.length, literal, 0, literal.length)) {
+        return literal;
+      }
+    }
+    return null;
   }
 
   /** Takes the next value. */
@@ -148,7 +184,8 @@ final class Json {
         return list;
       }
       case STRING -> {
-        return reader.nextString();
+        String string = reader.nextString();
+        return string.startsWith("\0") ? new Literal(string.substring(1)) : string; // markNonFinite
       }
       case NUMBER -> {
         return new Literal(reader.nextString());

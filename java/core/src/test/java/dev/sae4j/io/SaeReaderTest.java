@@ -221,13 +221,26 @@ class SaeReaderTest {
         "{\"m\": {\"a\": 1, \"a\": 2}}  | there twice",
         "{\"a\": 1} {}                  | not valid JSON",
         "{'a': 1}                       | not valid JSON",
-        "{\"a\": NaN}                   | not valid JSON",
+        "{\"a\": NaNa}                  | not valid JSON",
+        "{\"architecture\": \"jumprelu\", \"d_in\": NaN} | d_in must be a whole number from 1, got \"NaN\"",
+        "{\"architecture\": \"jumprelu\", \"d_sae\": -Infinity} | d_sae must be a whole number from 1, got \"-Infinity\"",
+        "{\"model_name\": NaN}          | model_name must be a string, got \"NaN\"",
         "{\"architecture\": \"jump\\nrelu\"} | jump?relu",
       })
   void refusesBrokenJson(String text, String message) throws IOException {
     Path sae = copy("jumprelu-f32");
     Files.writeString(sae.resolve("cfg.json"), text);
     refused(() -> SaeReader.read(sae), "cfg.json", message);
+  }
+
+  /** As Python's json writes them, in fields of training. */
+  @Test
+  void passesOverWhatIsNotFiniteWhereItIsNotUsed() throws IOException {
+    Path sae = copy("jumprelu-f32");
+    String more = "{\"l0\": [NaN, -Infinity], \"lr\": Infinity, \"a\": \"\\\"NaN\\\\\", \"NaN\": NaN,";
+    String config = more + Files.readString(sae.resolve("cfg.json")).substring(1);
+    Files.writeString(sae.resolve("cfg.json"), config.replace("13", "13.0"));
+    SaeReader.read(sae).close();
   }
 
   @Test
