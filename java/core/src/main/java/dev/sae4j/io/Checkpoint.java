@@ -81,6 +81,8 @@ final class Checkpoint {
   boolean isTranscoder;
   boolean subtractsBDec;
   double inputScale = 1;
+  /** sqrt(d_in) / mean norm, where the input is scaled by it; else null. */
+  Double normScalingFactor;
   double biasScale = 1;
   double deltaScale = 1;
   double decoderScale = 1;

@@ -215,6 +215,7 @@ final class SaeLens {
     }
     if (mode.equals("expected_average_only_in")) {
       double s = normScalingFactor();
+      sae.normScalingFactor = s;
       sae.inputScale = s;
       sae.decoderScale = 1 / s;
       sae.bDecScale = 1 / s;
@@ -237,11 +238,9 @@ final class SaeLens {
 
   /** The scalar is not in the weights: SAELens keeps it in a list of its own, or beside them. */
   private double normScalingFactor() {
-    if (options.normScalingFactor() != null) {
-      return options.normScalingFactor();
-    }
     Path scaler = config.path().resolveSibling(SCALER);
     Double factor = Files.exists(scaler) ? Config.read(scaler).number("scaling_factor") : null;
+    factor = factor != null ? factor : options.normScalingFactor();
     if (factor == null) {
       throw config.error(
           "normalize_activations is \"expected_average_only_in\", whose factor sqrt(d_in) / mean norm is in no file of the SAE: "

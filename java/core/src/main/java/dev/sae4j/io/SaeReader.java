@@ -4,6 +4,7 @@ import dev.sae4j.SaeException;
 import dev.sae4j.SaeFormatException;
 import dev.sae4j.SaeInfo;
 import dev.sae4j.SaeWeights;
+import dev.sae4j.SaeWeights.Selection;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -42,7 +43,7 @@ import java.util.stream.Stream;
  */
 public final class SaeReader {
   /**
-   * What a file may lack, or leave open.
+   * What a file may lack, or leave open. What an SAE has no use for is refused when it is read.
    *
    * @param format the name of a format, to force its reader; null to detect
    * @param normScalingFactor sqrt(d_in) / mean norm of the training activations, for an SAE that scales its input by it
@@ -254,7 +255,7 @@ public final class SaeReader {
    *
    * @param path a folder or a file
    * @return the weights, which the caller closes
-   * @throws SaeException if it can't be read, naming file, expected and got
+   * @throws SaeException if it can't be read, naming file, expected and got; or if an option has no use, or contradicts the files
    */
   public static SaeWeights read(Path path, Options options) {
     if (!Files.exists(path)) {
@@ -263,8 +264,28 @@ public final class SaeReader {
     Found found = options.format == null ? detect(path) : forced(options.format, path);
     try (TensorFile file = TensorFile.open(found.weights)) {
       Checkpoint checkpoint = found.format.reader.read(file, options);
+      requireUsed(options, checkpoint);
       checkpoint.prefix = options.prefix == null ? 0 : options.prefix;
       return checkpoint.load();
+    }
+  }
+
+  /** What was given and has no use is a misunderstanding, and so is a k that is not the file's. */
+  private static void requireUsed(Options options, Checkpoint sae) {
+    String read = "%s: read as %s, architecture \"%s\"".formatted(sae.path, sae.format, sae.architecture);
+    if (options.k != null && sae.selection == Selection.GATE) {
+      throw new SaeException("%s, which has no use for a k: the option k (--k) is %d".formatted(read, options.k));
+    }
+    if (options.k != null && options.k != sae.k) {
+      throw new SaeException("%s, with k = %d by its files, but the option k (--k) is %d".formatted(read, sae.k, options.k));
+    }
+    if (options.normScalingFactor != null && !options.normScalingFactor.equals(sae.normScalingFactor)) {
+      throw new SaeException(
+          "%s, %s, but the norm scaling factor (--norm-scaling-factor) is %s"
+              .formatted(
+                  read,
+                  sae.normScalingFactor == null ? "which does not scale its input by one" : "with " + sae.normScalingFactor + " by its files",
+                  options.normScalingFactor));
     }
   }
 

@@ -198,6 +198,7 @@ class SaeFamiliesTest {
     JsonObject qwen = EXPECTED.getAsJsonObject("qwen");
     try (SaeWeights weights = SaeReader.read(path(qwen), new SaeReader.Options(null, null, 2L, null))) {
       assertEquals(2, weights.form().k());
+      assertTrue(weights.info().warnings().contains("the folder's name says L0 5, and the option k (--k) 2: this is taken"));
     }
     refused(() -> SaeReader.read(Fixtures.path("saes/qwen-k")), "gives k", "--k");
     refused(() -> SaeReader.read(path(qwen), new SaeReader.Options(null, null, 13L, null)), "k must be 1 to 12, got 13");
@@ -216,6 +217,17 @@ class SaeFamiliesTest {
     Files.copy(Fixtures.path("saes/openai-relu/4.pt"), folder.resolve("other.pt"));
     failed(() -> SaeReader.read(folder), "holds 2 SAEs", "other.pt", "sae.pt");
     failed(() -> SaeReader.read(folder, new SaeReader.Options("openai")), "holds 2 files");
+  }
+
+  @Test
+  void refusesAKThatHasNoUseOrIsNotTheFiles() {
+    SaeReader.Options k = new SaeReader.Options(null, null, 3L, null);
+    for (String name : List.of("dl-relu", "dl-gated", "dl-batchtopk", "dl-jumprelu", "openai-relu", "goodfire", "deepseek-r1", "hook-z", "gemma-transcoder")) {
+      failed(() -> SaeReader.read(path(EXPECTED.getAsJsonObject(name)), k), "has no use for a k", "(--k) is 3");
+    }
+    for (String name : List.of("dl-topk", "dl-topk-old", "openai-topk")) {
+      failed(() -> SaeReader.read(path(EXPECTED.getAsJsonObject(name)), k), "by its files", "(--k) is 3");
+    }
   }
 
   private static Path hookZ() throws IOException {

@@ -314,6 +314,26 @@ class SaeSafetensorsTest {
     }
   }
 
+  @ParameterizedTest
+  @MethodSource("cases")
+  void optionsAreUsedOrRefusedByName(String name) {
+    String format = EXPECTED.getAsJsonObject(name).get("format").getAsString();
+    long own;
+    try (SaeWeights weights = read(name)) {
+      own = weights.form().k();
+    }
+    SaeReader.Options k = new SaeReader.Options(null, null, own + 1, null);
+    String why = own == 0 ? "has no use for a k" : "k = " + own + " by its files";
+    failed(() -> SaeReader.read(path(name), k), format, why, "(--k) is " + (own + 1));
+    if (own != 0) {
+      SaeReader.read(path(name), new SaeReader.Options(null, null, own, null)).close();
+    }
+    SaeReader.Options factor = new SaeReader.Options(null, 0.615, null, null);
+    failed(
+        () -> SaeReader.read(path(name), factor),
+        format, name.contains("average") ? "by its files" : "does not scale", "(--norm-scaling-factor) is 0.615");
+  }
+
   // ---- telling formats apart
 
   /** Two configurations beside one file: its tensors tell. */
