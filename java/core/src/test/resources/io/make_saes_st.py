@@ -380,7 +380,44 @@ def make_others():
     def forward(x):
         f, distance = relu(x @ w["W_enc"].T + w["b_enc"])
         return f, f @ w["W_dec"] + w["b_dec"], distance
-    expect("mwhanna", 6, forward, format="mwhanna", architecture="transcoder", model=None, hook=None, dtype="bfloat16")
+    expect("mwhanna", 6, forward, format="mwhanna", architecture="transcoder", model="Qwen/Qwen3-4B", hook=None, dtype="bfloat16")
+
+
+def make_circuit_tracer():
+    wandb = "wandb_version: 1\n_wandb:\n  desc: null\n  value:\n    cli: 0.1\nactivation:\n  desc: null\n  value: topk\nk:\n  desc: null\n  value: 4\n"
+    flat = """# of a set
+model_name: "a/model"   # of this
+model_kind: transcoder_set
+feature_input_hook: mlp.hook_in
+feature_output_hook: 'mlp.hook_out'
+activation: jump_relu
+transcoders:
+- id: a-0
+  layer: 0
+  filepath: "hf://a/layer_0.safetensors"
+- id: a-1
+  layer: 1
+notes: |
+  k: 3, says a text
+"""
+    for case, act, threshold, config, info in [
+            ("jumprelu-skip", jumprelu, "activation_function.threshold", flat,
+             dict(architecture="jumprelu_skip_transcoder", model="a/model", hook="blocks.7.mlp.hook_in")),
+            ("topk-skip", None, None, wandb, dict(architecture="skip_transcoder", model=None, hook=None))]:
+        t = dict(W_enc=normal(13, 6), W_dec=normal(13, 6), b_enc=normal(13), b_dec=normal(6), W_skip=normal(6, 6, scale=0.5))
+        if threshold:
+            t[threshold] = normal(13).abs()
+        else:
+            t["b_enc"] -= 3  # so that negative ones are kept in some rows
+        name = {"wandb_yaml" if config is wandb else "config_yaml": config}
+        save(f"mwhanna-{case}/layer_7.safetensors", t, **name)
+        w = wide(t)
+        activation = act(w[threshold]) if act else topk(4)
+
+        def forward(x):
+            f, distance = activation(x @ w["W_enc"].T + w["b_enc"])
+            return f, f @ w["W_dec"] + w["b_dec"] + x @ w["W_skip"].T, distance
+        expect(f"mwhanna-{case}", 6, forward, format="mwhanna", dtype="float32", **info)
 
 
 def make_float8():
@@ -400,4 +437,5 @@ make_sparsify()
 make_llama_scope()
 make_others()
 make_float8()
+make_circuit_tracer()
 (HERE / "expected_st.json").write_text(json.dumps(EXPECTED, separators=(",", ":")) + "\n")

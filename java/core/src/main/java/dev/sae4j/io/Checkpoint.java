@@ -10,6 +10,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.function.DoublePredicate;
 import java.util.stream.IntStream;
 import org.bytedeco.javacpp.FloatPointer;
 
@@ -605,18 +606,23 @@ final class Checkpoint {
   }
 
   static boolean isAllOnes(Tensor factor) {
-    factor.requireFloating();
+    return firstNot(value -> value == 1, factor) < 0;
+  }
+
+  /** The index of the first value that is none of these; -1 if all are. */
+  static long firstNot(DoublePredicate expected, Tensor tensor) {
+    tensor.requireFloating();
     double[] values = new double[CHUNK];
-    for (long first = 0; first < factor.size; first += CHUNK) {
-      int count = (int) Math.min(CHUNK, factor.size - first);
-      factor.read(first, values, count);
+    for (long first = 0; first < tensor.size; first += CHUNK) {
+      int count = (int) Math.min(CHUNK, tensor.size - first);
+      tensor.read(first, values, count);
       for (int i = 0; i < count; i++) {
-        if (values[i] != 1) {
-          return false;
+        if (!expected.test(values[i])) {
+          return first + i;
         }
       }
     }
-    return true;
+    return -1;
   }
 
   private static double dot(float[] w, float[] b, int n) {

@@ -4,6 +4,7 @@ import dev.sae4j.SaeFormatException;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -25,6 +26,11 @@ record Config(Path path, String prefix, Map<String, Object> map) {
     } catch (IOException e) {
       throw Failures.of(path, e);
     }
+  }
+
+  /** YAML, as {@link Yaml} reads it. */
+  static Config readYaml(Path path) {
+    return new Config(path, "", Yaml.read(path.toString(), new String(bytes(path), StandardCharsets.UTF_8)));
   }
 
   private static byte[] bytes(Path path) {

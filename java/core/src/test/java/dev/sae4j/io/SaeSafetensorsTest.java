@@ -239,7 +239,8 @@ class SaeSafetensorsTest {
   @ParameterizedTest
   @CsvSource({
     "saelens-topk, TOP, 4", "saelens-old-topk, TOP, 3", "saelens-batchtopk, GATE, 0", "sparsify-topk, TOP, 4", "sparsify-signed, TOP_ABS, 4",
-    "sparsify-transcoder, TOP, 4", "llama-scope-lxr, GATE, 0", "llama-scope-topk, TOP, 4", "llamascopium-sae, TOP, 4", "mwhanna, GATE, 0"
+    "sparsify-transcoder, TOP, 4", "llama-scope-lxr, GATE, 0", "llama-scope-topk, TOP, 4", "llamascopium-sae, TOP, 4", "mwhanna, GATE, 0",
+    "mwhanna-jumprelu-skip, GATE, 0", "mwhanna-topk-skip, TOP_SIGNED, 4"
   })
   void selectsAsItsFamily(String name, Selection selection, long k) {
     try (SaeWeights weights = read(name)) {
@@ -576,6 +577,68 @@ class SaeSafetensorsTest {
     Files.writeString(config, object.toString());
   }
 
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "activation: relu                           | ",
+        "activation: ReLU # of torch                | ",
+        "activation: 'nn.ReLU()'                    | ",
+        "activation:/  value: relu                  | ",
+        "model_kind: cross_layer_transcoder         | model_kind is \"cross_layer_transcoder\"",
+        "activation: topk                           | the activation is \"topk\", but there is no k: give it as the option k (--k)",
+        "activation: topk/k: 0                      | k must be a whole number from 1",
+        "activation: topk/k: 99                     | k must be 1 to 13, got 99",
+        "activation: relu/k: 4                      | activation is \"relu\", which is not supported: expected \"topk\", as k is 4",
+        "activation: gelu                           | activation is \"gelu\"",
+        "activation: jumprelu                       | the activation is \"jumprelu\", but",
+        "activation: [relu]                         | activation must be a string, got \"a list",
+        "activation:/  kind: topk                   | activation must be a string, got \"a list",
+        "activation:/- topk                         | activation must be a string, got \"a list",
+        "activation: top/  k                        | activation must be a string, got \"a list",
+        "act_fn: relu/activation: topk              | activation is \"topk\", which is not supported: expected \"relu\" again",
+        "model:/  activation: topk                  | model.activation is \"topk\", which is not supported: expected it at the top",
+        "transcoders:/- layer: 0/  k: 5             | transcoders.k is \"5\", which is not supported: expected it at the top",
+        "k: 4/top_k: 5                              | top_k is \"5\", which is not supported: expected 4 again",
+        "apply_b_dec_to_input: yes                  | b_dec is to be subtracted",
+        "normalize_activations: layer_norm          | normalize_activations is \"layer_norm\"",
+        "a: 1/a: 2                                  | line 2: expected \"key: value\", got \"a: 2\"",
+        "nothing                                    | line 1: expected \"key: value\", got \"nothing\"",
+        "- relu                                     | line 1: expected",
+      })
+  void readsTheConfigurationOfTranscodersOrRefusesIt(String lines, String message) throws IOException {
+    Path sae = copy("mwhanna");
+    Files.writeString(sae.resolve("config.yaml"), lines.replace('/', '\n') + "\n");
+    if (message == null) {
+      SaeReader.read(sae).close();
+    } else {
+      refused(() -> SaeReader.read(sae), message);
+    }
+  }
+
+  @Test
+  void transcodersOfTopKTakeTheirKFromOneOfBoth() throws IOException {
+    Path sae = copy("mwhanna");
+    Files.writeString(sae.resolve("config.yaml"), "activation: topk\n");
+    try (SaeWeights weights = SaeReader.read(sae, new SaeReader.Options(null, null, 3L, null))) {
+      assertEquals(3, weights.form().k());
+    }
+    Files.writeString(sae.resolve("config.yaml"), "activation: topk\nk: 4.0\n");
+    failed(() -> SaeReader.read(sae, new SaeReader.Options(null, null, 3L, null)), "k = 4 by its files", "(--k) is 3");
+  }
+
+  @Test
+  void refusesNegativeThresholdsOfTranscoders() throws IOException {
+    Path sae = copy("mwhanna");
+    Object[] parts = {"W_enc", 3, 2, "W_dec", 3, 2, "b_enc", 3, 0, "b_dec", 2, 0, "threshold", 3, 0};
+    byte[] file = tensors(parts);
+    Files.write(sae.resolve("layer_0.safetensors"), file);
+    SaeReader.read(sae).close();
+    file[file.length - 1] |= (byte) 0xbf; // the last float becomes negative
+    Files.write(sae.resolve("layer_0.safetensors"), file);
+    refused(() -> SaeReader.read(sae), "\"threshold\": is below 0 at [2]");
+  }
+
   // ---- and of tensors
 
   @ParameterizedTest
@@ -597,7 +660,9 @@ class SaeSafetensorsTest {
         "llamascopium-r1   | encoder.weight=12x6,decoder.weight=6x12,encoder.bias=12x0,decoder.bias=6x0,dataset_average_activation_norm.blocks.15.hook_resid_post=1x0 | must be positive",
         "gemma-scope-2-sae | w_enc=6x13,w_dec=13x6,b_enc=13x0,b_dec=6x0                         | no tensor \"threshold\"",
         "gemma-scope-2-transcoder | w_enc=6x13,w_dec=13x6,b_enc=13x0,b_dec=6x0,threshold=13x0,affine_skip_connection=6x7 | affine_skip_connection",
-        "mwhanna           | W_enc=13x6,W_dec=13x6,b_enc=13x0,b_dec=6x0,W_skip=6x6              | W_skip",
+        "mwhanna           | W_enc=13x6,W_dec=13x6,b_enc=13x0,b_dec=6x0,W_skip=6x5              | W_skip",
+        "mwhanna           | W_enc=13x6,W_dec=13x6,b_enc=13x0,b_dec=6x0,log_thresholds=13x0     | log_thresholds",
+        "mwhanna           | W_enc=13x6,W_dec=13x6,b_enc=13x0,b_dec=6x0,threshold=13x0,activation_function.threshold=13x0 | \"threshold\"",
         "mwhanna           | W_enc_0=13x6,b_enc_0=13x0                                          | W_enc_0",
       })
   void refusesWrongTensors(String name, String list, String message) throws IOException {
