@@ -102,16 +102,37 @@ final class Checkpoint {
     this.format = format;
   }
 
-  SaeWeights load() {
+  /** What its features are, for a user who has to choose. */
+  String equation() {
+    String pre = subtractsBDec ? "W_enc (x - b_dec) + b_enc" : "W_enc x + b_enc";
+    String features =
+        switch (selection) {
+          case GATE -> (gated != null ? "Gated(%s)" : threshold != null ? "JumpReLU(%s)" : "ReLU(%s)").formatted(pre);
+          case TOP -> "the k largest of ReLU(%s)".formatted(pre);
+          case TOP_SIGNED -> "the k largest of %s, negative ones too".formatted(pre);
+          case TOP_ABS -> "the k of %s that are largest by magnitude".formatted(pre);
+        };
+    return features + (subtractsBDec || bDec == null ? "" : ", b_dec not subtracted");
+  }
+
+  /** All that can be told without reading the matrices. */
+  SaeWeights.Form requireShapes() {
     SaeWeights.Form form = form();
     for (Tensor tensor : vectors()) {
       tensor.requireFloating();
     }
     wEnc.tensor.requirePlausibleSize();
     wDec.tensor.requirePlausibleSize();
+    isTurned(wEnc, form.dSae(), form.dIn());
+    isTurned(wDec, form.dSae(), form.dOut());
+    requireVectors(form.dSae());
+    return form;
+  }
+
+  SaeWeights load() {
+    SaeWeights.Form form = requireShapes();
     boolean turnsEncoder = isTurned(wEnc, form.dSae(), form.dIn());
     boolean turnsDecoder = isTurned(wDec, form.dSae(), form.dOut());
-    requireVectors(form.dSae());
     SaeWeights weights = SaeWeights.allocate(form, info(form, turnsEncoder, turnsDecoder));
     try {
       copyMatrix(wEnc.tensor, wEnc.byFeature == turnsEncoder, weights.wEnc());

@@ -1,5 +1,7 @@
 package dev.sae4j.io;
 
+import static java.util.Collections.disjoint;
+
 import dev.sae4j.SaeFormatException;
 import dev.sae4j.SaeWeights.Selection;
 import java.nio.file.Path;
@@ -10,6 +12,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.regex.Pattern;
 
 /**
  * dictionary_learning: the state dict of one of its classes, and a configuration that says which. Some have the same tensors and
@@ -19,6 +22,8 @@ import java.util.TreeMap;
 final class DictionaryLearning {
   static final String FORMAT = "dictionary-learning";
   private static final String CONFIG = "config.json";
+  private static final Pattern NAMED = Pattern.compile("ae(_\\d+)?\\.pt");
+  private static final Set<String> PECULIAR = Set.of("gate_bias", "mag_bias", "group_sizes");
   private static final String WRAPPED = "ae."; // a checkpoint of a training: {"step", "ae", ...}
 
   /**
@@ -68,11 +73,17 @@ final class DictionaryLearning {
     this.sae = new Checkpoint(file.path(), FORMAT);
   }
 
-  /** Without a configuration only what can be no other format's, or class: AutoEncoderNew has the names of others. */
+  /**
+   * Without a configuration only what can be no other format's, or class: AutoEncoderNew has the names of others, and those that are
+   * not peculiar to the library need the name that it gives its files.
+   */
   static boolean claims(TensorFile file) {
-    Set<String> names = unwrapped(file).tensors().keySet();
+    TensorFile own = unwrapped(file);
+    Set<String> names = own.tensors().keySet();
     boolean hasEncoder = names.contains("encoder.weight") || names.contains("W_enc"); // an optimizer's state has none
-    return hasEncoder && hasTrainer(file) || fitting(names).stream().anyMatch(dictClass -> !dictClass.equals("AutoEncoderNew"));
+    boolean isPeculiar = own != file || NAMED.matcher(file.path().getFileName().toString()).matches() || !disjoint(names, PECULIAR);
+    return hasEncoder && hasTrainer(file)
+        || isPeculiar && fitting(names).stream().anyMatch(dictClass -> !dictClass.equals("AutoEncoderNew"));
   }
 
   static boolean hasTrainer(TensorFile file) {

@@ -3,6 +3,8 @@ package dev.sae4j.io;
 import dev.sae4j.SaeFormatException;
 import dev.sae4j.SaeWeights.Normalization;
 import dev.sae4j.SaeWeights.Selection;
+import java.util.LinkedHashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 
@@ -13,22 +15,25 @@ import java.util.Set;
 final class OpenAi {
   static final String FORMAT = "openai";
 
+  private static final Set<String> STATISTICS =
+      Set.of("stats_last_nonzero", "latents_activation_frequency", "latents_mean_square"); // of the training
+
   private OpenAi() {}
 
+  /** Biases of these names are others' too: the activation, or the statistics of the training, must be there. */
   static boolean claims(TensorFile file) {
-    return file.tensors().keySet().containsAll(Set.of("pre_bias", "latent_bias", "encoder.weight"));
+    Set<String> names = file.tensors().keySet();
+    return names.containsAll(Set.of("pre_bias", "latent_bias", "encoder.weight"))
+        && (names.containsAll(STATISTICS) || PyTorch.dict(file.path()).containsKey("activation"));
   }
 
   static Checkpoint read(TensorFile file) {
     Map<?, ?> dict = PyTorch.dict(file.path());
     Object activation = dict.get("activation") == null ? "ReLU" : dict.get("activation");
     Checkpoint sae = new Checkpoint(file.path(), FORMAT);
-    SaeReader.refuseUnknown(
-        file,
-        Set.of(
-            "pre_bias", "latent_bias", "encoder.weight", "decoder.weight",
-            "stats_last_nonzero", "latents_activation_frequency", "latents_mean_square"), // statistics of the training
-        activation.equals("TopK") ? "topk" : "standard");
+    Set<String> known = new LinkedHashSet<>(STATISTICS);
+    known.addAll(List.of("pre_bias", "latent_bias", "encoder.weight", "decoder.weight"));
+    SaeReader.refuseUnknown(file, known, activation.equals("TopK") ? "topk" : "standard");
     sae.wEnc = new Checkpoint.Matrix(file.require("encoder.weight"), true);
     sae.wDec = new Checkpoint.Matrix(file.require("decoder.weight"), false);
     sae.bEnc = file.require("latent_bias");

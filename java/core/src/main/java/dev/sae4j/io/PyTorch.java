@@ -66,11 +66,16 @@ final class PyTorch {
 
   /** The dict that was saved, for what in it is no tensor. */
   static Map<?, ?> dict(Path path) {
+    if (value(path) instanceof Map<?, ?> dict) {
+      return dict;
+    }
+    throw new SaeFormatException(path + ": holds no dict");
+  }
+
+  /** What was saved, for what in it is no tensor. */
+  static Object value(Path path) {
     try (ZipFile zip = open(path)) {
-      if (new PyTorch(path, zip, folder(path, zip)).value() instanceof Map<?, ?> dict) {
-        return dict;
-      }
-      throw new SaeFormatException(path + ": holds no dict");
+      return new PyTorch(path, zip, folder(path, zip)).value();
     } catch (IOException e) {
       throw Failures.of(path, e);
     }

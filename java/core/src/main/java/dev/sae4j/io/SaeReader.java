@@ -1,5 +1,7 @@
 package dev.sae4j.io;
 
+import static java.util.stream.Collectors.joining;
+
 import dev.sae4j.SaeException;
 import dev.sae4j.SaeFormatException;
 import dev.sae4j.SaeInfo;
@@ -9,8 +11,11 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.function.Predicate;
 import java.util.stream.Collectors;
@@ -33,8 +38,14 @@ import java.util.stream.Stream;
  *   <li>{@code "openai"}, {@code "goodfire"}, {@code "deepseek-r1"}: a {@code .pt} or {@code .pth} file, by its tensors' names;
  *   <li>{@code "qwen-scope"}: {@code layerN.sae.pt}, with k from the folder's name ({@code L0_k});
  *   <li>{@code "hook-z"}: {@code NAME.pt} with {@code NAME_cfg.json};
+ *   <li>{@code "state-dict"}: a {@code .pt} or {@code .pth} file of an encoder and a decoder, with a configuration in it that says what
+ *       they compute;
  *   <li>{@code "generic"}: any file of tensors, once {@link Generic} says what they are; never detected.
  * </ul>
+ *
+ * <p>Tensors may lie below one key ({@code state_dict}, {@code model}) and under prefixes ({@code module.}, {@code _orig_mod.}). What a
+ * torch file says of itself beside them must agree with how it is read. A file of which only common names would tell the format is
+ * refused, with the formats that read it.
  *
  * <p>In place of a safetensors file there may be its shards, with {@code <name>.safetensors.index.json}.
  *
@@ -158,13 +169,33 @@ public final class SaeReader {
     /** @param isOneOfMany one that can't be read is not of the format: an optimizer's state, say */
     boolean claims(Path weights, boolean isOneOfMany) {
       try (TensorFile file = TensorFile.open(weights)) {
-        return claims.test(file);
+        return claims.test(StateDict.unwrapped(file));
       } catch (SaeFormatException e) {
         if (isOneOfMany) {
           return false;
         }
         throw e;
       }
+    }
+
+    Checkpoint read(TensorFile file, Options options) {
+      Checkpoint sae = reader.read(StateDict.unwrapped(file), options);
+      StateDict.requireAgreement(file, sae);
+      return sae;
+    }
+
+    /** What a file would be by this format, where its user names it; null where it can't be read as that, whatever k is. */
+    Checkpoint trial(TensorFile file) {
+      for (Long k : Arrays.asList(null, 1L)) {
+        try {
+          Checkpoint sae = read(file, new Options(name, null, k, null));
+          sae.requireShapes();
+          return sae;
+        } catch (SaeException e) {
+          // not this, then
+        }
+      }
+      return null;
     }
 
     @Override
@@ -184,6 +215,7 @@ public final class SaeReader {
     return file -> names.test(file.tensors().keySet());
   }
 
+  private static final int MAX_SHOWN = 8; // tensors
   private static final List<String> TORCH = List.of("*.{pt,pth}");
 
   private static final List<Format> FORMATS =
@@ -231,7 +263,8 @@ public final class SaeReader {
           new Format(TorchSaes.GOODFIRE, TORCH, List.of(), TorchSaes::isGoodfire, (file, options) -> TorchSaes.goodfire(file)),
           new Format(TorchSaes.DEEPSEEK, TORCH, List.of(), TorchSaes::isDeepSeek, (file, options) -> TorchSaes.deepSeek(file)),
           new Format(TorchSaes.QWEN, TORCH, List.of(), TorchSaes::isQwen, TorchSaes::qwen),
-          new Format(TorchSaes.HOOK_Z, TORCH, List.of(), TorchSaes::isHookZ, (file, options) -> TorchSaes.hookZ(file)));
+          new Format(TorchSaes.HOOK_Z, TORCH, List.of(), TorchSaes::isHookZ, (file, options) -> TorchSaes.hookZ(file)),
+          new Format(StateDict.FORMAT, TORCH, List.of(), StateDict::claims, StateDict::read));
 
   /** What is read by what the user says, and is never detected. */
   private static final Format GENERIC =
@@ -263,7 +296,7 @@ public final class SaeReader {
     }
     Found found = options.format == null ? detect(path) : forced(options.format, path);
     try (TensorFile file = TensorFile.open(found.weights)) {
-      Checkpoint checkpoint = found.format.reader.read(file, options);
+      Checkpoint checkpoint = found.format.read(file, options);
       requireUsed(options, checkpoint);
       checkpoint.prefix = options.prefix == null ? 0 : options.prefix;
       return checkpoint.load();
@@ -317,6 +350,7 @@ public final class SaeReader {
         return requireParts(partly.get(0), path, partly.get(0).weights(path)); // which will name what is missing
       }
       found = claimed(path);
+      found.addAll(unclaimed(path, found));
     }
     if (found.isEmpty()) {
       throw new SaeException("%s: no SAE found; looked for %s%s".formatted(path, lookedFor(path), suggestion(path)));
@@ -359,6 +393,48 @@ public final class SaeReader {
       candidates.stream().filter(c -> format.claims(c.weights, candidates.size() > 1)).forEach(found::add);
     }
     return found;
+  }
+
+  /** Files that formats read, but that nothing tells to be of one. The only SAE is refused so, with the formats that it may be of. */
+  private static List<Found> unclaimed(Path path, List<Found> claimed) {
+    List<Format> generic = FORMATS.stream().filter(Format::isGeneric).toList();
+    Set<Path> files = new LinkedHashSet<>(generic.stream().flatMap(format -> format.weights(path).stream()).toList());
+    claimed.forEach(found -> files.remove(found.weights));
+    List<Found> unclaimed = new ArrayList<>();
+    SaeFormatException refusal = null;
+    for (Path weights : files) {
+      try (TensorFile file = TensorFile.open(weights)) {
+        Map<Format, Checkpoint> trials = new LinkedHashMap<>();
+        generic.forEach(format -> trials.computeIfAbsent(format, f -> f.trial(file)));
+        if (!trials.isEmpty()) {
+          refusal = notTold(file, trials);
+          unclaimed.add(new Found(trials.keySet().iterator().next(), weights));
+        }
+      } catch (SaeFormatException e) {
+        continue; // no SAE: a lone file was opened before
+      }
+    }
+    if (claimed.isEmpty() && unclaimed.size() == 1) {
+      throw refusal;
+    }
+    return unclaimed;
+  }
+
+  private static SaeFormatException notTold(TensorFile file, Map<Format, Checkpoint> trials) {
+    String tensors =
+        file.tensors().values().stream().limit(MAX_SHOWN).map(t -> Failures.quote(t.name) + " " + t.shapeText()).collect(joining(", "));
+    Map<String, String> formats = new LinkedHashMap<>(); // by what they compute
+    trials.forEach(
+        (format, sae) ->
+            formats.merge(
+                sae.equation(), "--format " + format.name + (sae.selection == Selection.GATE ? "" : " --k K"), (a, b) -> a + " or " + b));
+    return new SaeFormatException(
+        "%s: what it computes is not told by tensors of such names, %s%s; name it: %s"
+            .formatted(
+                file.path(),
+                tensors,
+                file.tensors().size() > MAX_SHOWN ? " and %d more".formatted(file.tensors().size() - MAX_SHOWN) : "",
+                formats.entrySet().stream().map(e -> e.getValue() + ": " + e.getKey()).collect(joining("; "))));
   }
 
   /** The one of these formats that the tensors of their file are of. */

@@ -17,7 +17,9 @@ record Settings(Config config) {
       List.of("normalize_activations", "normalize_input", "normalize_inputs", "input_norm", "norm_activation", "layer_norm");
   /** Where settings may lie; those below other names may be another thing's. */
   private static final Set<String> PLACES =
-      Set.of("config", "cfg", "hparams", "hyper_parameters", "hyperparameters", "args", "sae", "autoencoder", "transcoder");
+      Set.of(
+          "config", "cfg", "hparams", "hyper_parameters", "hyperparameters", "args", "sae", "autoencoder", "transcoder",
+          "activation_state_dict");
 
   /** "relu", "topk" or "jumprelu"; null where nothing is said. TopK is also said by a k alone. */
   String activation(Long k) {

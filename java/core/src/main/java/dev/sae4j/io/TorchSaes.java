@@ -3,6 +3,7 @@ package dev.sae4j.io;
 import dev.sae4j.SaeWeights.Selection;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Map;
 import java.util.Set;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -17,6 +18,8 @@ final class TorchSaes {
       Set.of("encoder_linear.weight", "encoder_linear.bias", "decoder_linear.weight", "decoder_linear.bias");
   private static final Set<String> LINEAR_NAMES = Set.of("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias");
   private static final Set<String> PLAIN_NAMES = Set.of("W_enc", "W_dec", "b_enc", "b_dec");
+  private static final Pattern GOODFIRE_FILE = Pattern.compile(".+-SAE-l\\d{1,6}\\.pth?");
+  private static final Pattern DEEPSEEK_FILE = Pattern.compile("DeepSeek-R1-.+-SAE-l\\d{1,6}\\.pth?");
   private static final Pattern QWEN_FILE = Pattern.compile("layer(\\d{1,6})\\.sae\\.pt");
   private static final Pattern QWEN_FOLDER = Pattern.compile("(?:.*SAE-Res-(.+)-W\\w+-)?L0_(\\d{1,6})");
 
@@ -25,15 +28,20 @@ final class TorchSaes {
   // ---- torch.nn.Linear's matrices, ReLU, b_dec not subtracted
 
   static boolean isGoodfire(TensorFile file) {
-    return file.tensors().keySet().containsAll(Set.of("encoder_linear.weight", "decoder_linear.weight"));
+    return file.tensors().keySet().equals(GOODFIRE_NAMES) && isNamed(GOODFIRE_FILE, file);
   }
 
   static Checkpoint goodfire(TensorFile file) {
     return linear(file, GOODFIRE, GOODFIRE_NAMES, "_linear");
   }
 
+  /** The tensors are called so in any module with two layers: it takes the published file's name. */
   static boolean isDeepSeek(TensorFile file) {
-    return file.tensors().keySet().equals(LINEAR_NAMES) && !DictionaryLearning.hasTrainer(file);
+    return file.tensors().keySet().equals(LINEAR_NAMES) && isNamed(DEEPSEEK_FILE, file) && !DictionaryLearning.hasTrainer(file);
+  }
+
+  private static boolean isNamed(Pattern pattern, TensorFile file) {
+    return pattern.matcher(file.path().getFileName().toString()).matches();
   }
 
   static Checkpoint deepSeek(TensorFile file) {
@@ -53,19 +61,15 @@ final class TorchSaes {
   // ---- SAELens' names: Qwen-Scope, and the attention SAEs of GPT-2 (Kissane et al.), which lie the other way round
 
   static boolean isQwen(TensorFile file) {
-    return isPlain(file) && (isQwenNamed(file.path()) || !Files.exists(hookZConfig(file.path())));
+    return isPlain(file) && isNamed(QWEN_FILE, file);
   }
 
   static boolean isHookZ(TensorFile file) {
-    return isPlain(file) && (Files.exists(hookZConfig(file.path())) || !isQwenNamed(file.path()));
+    return isPlain(file) && Files.exists(hookZConfig(file.path()));
   }
 
   private static boolean isPlain(TensorFile file) {
     return file.tensors().keySet().equals(PLAIN_NAMES) && !DictionaryLearning.hasTrainer(file);
-  }
-
-  private static boolean isQwenNamed(Path path) {
-    return QWEN_FILE.matcher(path.getFileName().toString()).matches();
   }
 
   private static Path hookZConfig(Path path) {
@@ -110,7 +114,8 @@ final class TorchSaes {
   }
 
   static Checkpoint hookZ(TensorFile file) {
-    Config config = Config.read(hookZConfig(file.path()));
+    Path path = hookZConfig(file.path()); // which need not be there where the format was named
+    Config config = Files.exists(path) ? Config.read(path) : new Config(path, "", Map.of());
     Checkpoint sae = plain(file, HOOK_Z, false);
     sae.modelName = config.text("model_name");
     sae.hookName = config.text("act_name");

@@ -30,6 +30,8 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipOutputStream;
@@ -207,8 +209,8 @@ class SaeFamiliesTest {
   @Test
   void namesTheCandidatesOfAFileThatMayBeSeveral() throws IOException {
     Path alone = Files.copy(hookZ(), folder.resolve("sae.pt"));
-    refused(() -> SaeReader.read(alone), "qwen-scope, hook-z", "--format");
-    failed(() -> SaeReader.read(alone, new SaeReader.Options("hook-z")), "sae_cfg.json");
+    refused(() -> SaeReader.read(alone), "\"W_enc\" [8, 20]", "--format qwen-scope --k K: the k largest of W_enc x + b_enc, negative ones too, b_dec not subtracted; ");
+    SaeReader.read(alone, new SaeReader.Options("hook-z")).close();
     refused(() -> SaeReader.read(alone, new SaeReader.Options("qwen-scope")), "--k");
     Files.writeString(folder.resolve("sae_cfg.json"), "{\"act_size\": 8, \"dict_size\": 19}");
     refused(() -> SaeReader.read(alone), "dict_size is 19, but b_enc has shape [20]");
@@ -228,6 +230,58 @@ class SaeFamiliesTest {
     for (String name : List.of("dl-topk", "dl-topk-old", "openai-topk")) {
       failed(() -> SaeReader.read(path(EXPECTED.getAsJsonObject(name)), k), "by its files", "(--k) is 3");
     }
+  }
+
+  /** Names that any encoder and decoder may have, and the formats that read such a file. */
+  static Map<String, Map<String, Object>> untold() {
+    Map<String, Map<String, Object>> files = new LinkedHashMap<>();
+    files.put("linear", linear());
+    files.put("biased", with(linear(), "decoder.bias", new Floats(0, 2)));
+    files.put("b_dec", with(with(linear(), "decoder.bias", null), "b_dec", new Floats(1, 2)));
+    files.put("bias", with(with(linear(), "decoder.bias", null), "bias", new Floats(1, 2)));
+    files.put("plain", with(with(with(matryoshka(), "group_sizes", null), "k", null), "threshold", null));
+    files.put("jumprelu", with(with(with(matryoshka(), "group_sizes", null), "k", null), "threshold", new Floats(1, 3)));
+    files.put("openai", with(with(openAi(), "activation", null), "activation_state_dict", null));
+    Map<String, Object> goodfire = new LinkedHashMap<>();
+    linear().forEach((name, value) -> goodfire.put(name.replace(".", "_linear."), value));
+    files.put("goodfire", goodfire);
+    files.put("nested", Map.of("state_dict", linear(), "step", 5L, "optimizer_state_dict", Map.of("state", Map.of("0", new Floats(1, 3)))));
+    return files;
+  }
+
+  private static Map<String, Object> with(Map<String, Object> values, String name, Object value) {
+    values.put(name, value);
+    values.values().removeIf(v -> v == null);
+    return values;
+  }
+
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "linear   | --format dictionary-learning or --format deepseek-r1: ReLU(W_enc x + b_enc), b_dec not subtracted",
+        "biased   | ; --format state-dict --k K: the k largest of ReLU(W_enc x + b_enc), b_dec not subtracted",
+        "b_dec    | --format dictionary-learning --k K: the k largest of ReLU(W_enc (x - b_dec) + b_enc)",
+        "bias     | --format dictionary-learning: ReLU(W_enc (x - b_dec) + b_enc)",
+        "plain    | ; --format hook-z: ReLU(W_enc (x - b_dec) + b_enc)",
+        "jumprelu | --format dictionary-learning: JumpReLU(W_enc x + b_enc), b_dec not subtracted",
+        "openai   | --format openai: ReLU(W_enc (x - b_dec) + b_enc)",
+        "goodfire | --format goodfire: ReLU(W_enc x + b_enc), b_dec not subtracted",
+        "nested   | \"state_dict.encoder.weight\" [3, 2], \"state_dict.encoder.bias\" [3]",
+      })
+  void whatOnlyCommonNamesTellIsRefusedWithTheFormatsThatReadIt(String name, String fragment) throws IOException {
+    Path file = Torch.write(folder.resolve("sae.pt"), untold().get(name));
+    String message = refused(() -> SaeReader.read(folder), fragment, "what it computes is not told by tensors of such names");
+    Matcher formats = Pattern.compile("--format (\\S+?)( --k K)?(?=:| or )").matcher(message);
+    int count = 0;
+    for (; formats.find(); count++) {
+      SaeReader.read(file, new SaeReader.Options(formats.group(1), null, formats.group(2) == null ? null : 1L, null)).close();
+    }
+    assertTrue(count > 0, message);
+    Torch.write(folder.resolve("trainer_state.pt"), Map.of("optimizer", Map.of("exp_avg", new Floats(1, 3))));
+    refused(() -> SaeReader.read(folder), fragment);
+    Files.copy(Fixtures.path("saes/openai-relu/4.pt"), folder.resolve("4.pt"));
+    failed(() -> SaeReader.read(folder), "holds 2 ");
   }
 
   private static Path hookZ() throws IOException {
@@ -309,9 +363,10 @@ class SaeFamiliesTest {
 
   @Test
   void theBasesOfTheseTestsLoad() throws IOException {
-    for (Map<String, Object> values : List.of(linear(), openAi(), matryoshka())) {
+    for (Map<String, Object> values : List.of(openAi(), matryoshka())) {
       SaeReader.read(Torch.write(folder.resolve("x.pt"), values)).close();
     }
+    SaeReader.read(Torch.write(folder.resolve("x.pt"), linear()), new SaeReader.Options("deepseek-r1")).close();
   }
 
   @Test
@@ -362,7 +417,7 @@ class SaeFamiliesTest {
     refusedWith("openai", openAi(), "activation_state_dict", Map.of("k", "2", "postact_fn", "ReLU"), "k is \"2\"");
     refusedWith("openai", openAi(), "activation_state_dict", Map.of("k", 2L, "postact_fn", "Tanh"), "postact_fn is \"Tanh\"");
     refusedWith("openai", openAi(), "activation_state_dict", Map.of("k", 4L, "postact_fn", "ReLU"), "k must be 1 to 3, got 4");
-    refusedWith("openai", openAi(), "activation_state_dict", Map.of("k", -1L, "postact_fn", "ReLU"), "k must be 1 to 3, got -1");
+    refusedWith("openai", openAi(), "activation_state_dict", Map.of("k", -1L, "postact_fn", "ReLU"), "k must be a whole number from 1, got \"-1\"");
   }
 
   @ParameterizedTest
