@@ -324,10 +324,38 @@ def make_gemma_scope():
                l0=13, warnings=warnings, folded=2 if "embedding" in case else 1)
 
 
+# ---- state dicts as a training saves them
+
+def make_state_dicts():
+    d, n, k = 6, 12, 4
+    for case, prefix, subtracts, config, state_of in [
+            ("state-dict-topk", "", True, dict(input_dim=d, top_k=k, subtract_b_dec=True, lr=float("nan")),
+             lambda state, config: dict(state_dict=state, config=config, step=3)),
+            ("state-dict-relu", "_orig_mod.module.", False, dict(activation="nn.ReLU", apply_b_dec_to_input=False),
+             lambda state, config: dict(model=state, hyper_parameters=config, optimizer=dict(state={0: dict(exp_avg=torch.ones(n))}))),
+            ("state-dict-k", "sae.", False, dict(k=float(k)), lambda state, config: dict(state, **config))]:
+        m = module(dict(encoder=(d, n, True), decoder=(n, d, True)))
+        if case == "state-dict-k":
+            m.decoder.bias.data.zero_()  # nothing to subtract
+        m.encoder.bias.data -= 1.5
+        state = m.state_dict()
+        save(case + "/sae.pt", state_of({prefix + name: value for name, value in state.items()}, config))
+        w = f64(state)
+
+        def encode(x, w=w):
+            p = relu(w["encoder.weight"] @ (x - w["decoder.bias"] if subtracts else x) + w["encoder.bias"])
+            return p if "relu" in case else top(p, k)
+
+        expect(case, encode, lambda f, x, w=w: w["decoder.weight"] @ f + w["decoder.bias"], d, format="state-dict", dtype="float32",
+               model=None, hook=None, warnings=[], folded=int(subtracts),
+               **(dict(architecture="standard") if "relu" in case else dict(architecture="topk", k=k, selection="TOP")))
+
+
 make_dictionary_learning()
 make_openai()
 make_linear()
 make_qwen()
 make_hook_z()
 make_gemma_scope()
+make_state_dicts()
 SAES.joinpath("expected_pt.json").write_text(json.dumps(EXPECTED, separators=(",", ":")) + "\n")

@@ -104,6 +104,15 @@ class FormatFuzzTest {
     readsOrRefuses(() -> SaeReader.read(saeFolder(bytes, weights)).close());
   }
 
+  @MethodSource("yamlFiles")
+  @FuzzTest
+  void yaml(byte[] bytes) throws Throwable {
+    Path sae = Files.createDirectories(folder.resolve("transcoder"));
+    Files.write(sae.resolve("layer_7.safetensors"), bytes(Fixtures.path("saes/mwhanna-topk-skip/layer_7.safetensors")));
+    Files.write(sae.resolve("config.yaml"), bytes);
+    readsOrRefuses(() -> SaeReader.read(sae).close());
+  }
+
   /** A list of two: cfg.json and the weights. */
   @MethodSource("saeFolders")
   @FuzzTest
@@ -247,6 +256,10 @@ class FormatFuzzTest {
 
   static Stream<byte[]> cfgFiles() {
     return fixtures("cfg.json").map(FormatFuzzTest::bytes);
+  }
+
+  static Stream<byte[]> yamlFiles() {
+    return fixtures(".yaml").map(FormatFuzzTest::bytes);
   }
 
   static Stream<byte[]> npzEntryLists() {

@@ -284,6 +284,50 @@ class SaeFamiliesTest {
     failed(() -> SaeReader.read(folder), "holds 2 ");
   }
 
+  /** What a file says of itself is used, or is what the format that was named says too. */
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "deepseek-r1 | top_k       | 2         | its own configuration says k = 2, but the format deepseek-r1 reads it as ReLU(W_enc x + b_enc), b_dec not",
+        "deepseek-r1 | activation  | topk      | its own configuration says the activation topk, but",
+        "deepseek-r1 | activation  | jumprelu  | its own configuration says the activation jumprelu, but",
+        "deepseek-r1 | subtract_b_dec | true   | its own configuration says that b_dec is subtracted from the input, but",
+        "deepseek-r1 | normalize_activations | layer_norm | config.normalize_activations is \"layer_norm\"",
+        "deepseek-r1 | lr          | 2         | ",
+        "            | top_k       | 2         | \"state_dict.decoder.bias\": is not 0, and whether it is subtracted from the input",
+        "            | activation  | relu      | is not 0, and whether it is subtracted",
+        "            | top_k       | -1        | config.top_k must be a whole number from 1, got \"-1\"",
+        "            | activation  | gelu      | config.activation is \"gelu\", which is not supported",
+        "            | activation  | jumprelu  | the activation is jumprelu, but there is no tensor \"threshold\"",
+        "            | lr          | 2         | what it computes is not told",
+      })
+  void aConfigurationInTheFileCounts(String format, String key, String value, String message) throws IOException {
+    Object member = value.matches("-?\\d") ? (Object) Long.valueOf(value) : value.equals("true") ? true : value;
+    Path file = Torch.write(folder.resolve("x.pt"), Map.of("state_dict", linear(), "config", Map.of(key, member)));
+    if (message == null) {
+      SaeReader.read(file, new SaeReader.Options(format)).close();
+    } else {
+      refused(() -> SaeReader.read(file, new SaeReader.Options(format)), message);
+    }
+  }
+
+  @Test
+  void aConfigurationElsewhereOrOfTwoMindsIsRefused() throws IOException {
+    Path file = Torch.write(folder.resolve("x.pt"), Map.of("state_dict", linear(), "lm", Map.of("k", 2L)));
+    refused(() -> SaeReader.read(file), "lm.k is \"2\", which is not supported: expected it at the top, or below one of");
+    Torch.write(file, Map.of("state_dict", linear(), "k", 2L, "config", Map.of("top_k", 3L)));
+    refused(() -> SaeReader.read(file), "again");
+  }
+
+  /** A tensor beside a wrapped state dict may be part of the equations. */
+  @Test
+  void noTensorIsPassedOverButAnOptimizers() throws IOException {
+    Path file = Torch.write(folder.resolve("x.pt"), Map.of("model", linear(), "gain", new Floats(2, 3), "k", 2L));
+    failed(() -> SaeReader.read(file), "no SAE found");
+    refused(() -> SaeReader.read(file, new SaeReader.Options("deepseek-r1")), "does not know: \"gain\"");
+  }
+
   private static Path hookZ() throws IOException {
     try (Stream<Path> files = Files.list(Fixtures.path("saes/hook-z"))) {
       return files.filter(file -> file.toString().endsWith(".pt")).findFirst().orElseThrow();
@@ -492,6 +536,8 @@ class SaeFamiliesTest {
         ascii("X");
         int32(text.length());
         ascii(text);
+      } else if (value instanceof Boolean flag) {
+        pickle.write(flag ? 0x88 : 0x89);
       } else if (value instanceof Long number) {
         ascii("J");
         int32(number.intValue());

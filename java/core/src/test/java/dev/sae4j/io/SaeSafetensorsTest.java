@@ -435,6 +435,19 @@ class SaeSafetensorsTest {
     return Fixtures.safetensors(header + "}", new byte[at]);
   }
 
+  @Test
+  void prefixesOfDdpAndCompileAreNoPartOfANameHereEither() throws IOException {
+    Path sae = copy("saelens-standard");
+    Object[] parts = {
+      "_orig_mod.module.W_enc", 6, 13, "_orig_mod.module.W_dec", 13, 6, "_orig_mod.module.b_enc", 13, 0, "_orig_mod.module.b_dec", 6, 0
+    };
+    Files.write(sae.resolve("sae_weights.safetensors"), tensors(parts));
+    SaeReader.read(sae).close();
+    parts[0] = "_orig_mod.module.W"; // an error names what is there
+    Files.write(sae.resolve("sae_weights.safetensors"), tensors(parts));
+    refused(() -> SaeReader.read(sae), "\"W\"");
+  }
+
   // ---- shards
 
   @ParameterizedTest
