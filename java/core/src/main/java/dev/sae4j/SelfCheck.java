@@ -145,10 +145,13 @@ public record SelfCheck(
         }
       }
     }
+    String lost = explained < 0 ? LostTopK.sentence(sae, x, most) : null;
     String cause =
-        best == null
-            ? "the activations may be of another place or model, a matrix transposed, or the SAE untrained"
-            : "it is %s if %s".formatted(number(most), best.text(x, sae));
+        lost != null
+            ? lost
+            : best == null
+                ? "the activations may be of another place or model, a matrix transposed, or the SAE untrained"
+                : "it is %s if %s".formatted(number(most), best.text(x, sae));
     if (explained < 0 || best != null) {
       warnings.add("explained variance is %s: %s".formatted(number(explained), cause));
     } else if (explained < LITTLE_EXPLAINED && directionsCosine(sae.weights()) < WEAK_COSINE) {

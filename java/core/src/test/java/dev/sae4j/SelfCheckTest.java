@@ -144,6 +144,15 @@ class SelfCheckTest {
     assertWarns(check(true, 3, 1, 40.0), "published is 40");
   }
 
+  /** As a file that was read by a format of other equations than its own. */
+  @Test
+  void namesALostKAndWhetherBDecIsSubtracted() {
+    assertWarns(check(true, Float.NEGATIVE_INFINITY, 1, null, "standard", x), "if only the 4 or so largest features");
+    assertWarns(
+        check(false, Float.NEGATIVE_INFINITY, 1, null, "standard", x),
+        "if b_dec is subtracted from the input first and only the 4 or so largest features");
+  }
+
   @Test
   void namesALostThreshold() {
     float[] loud = x.clone();
