@@ -173,7 +173,8 @@ final class StateDict {
     }
     Boolean subtracts = settings.subtractsBDec();
     if (subtracts == null && sae.bDec != null && Checkpoint.firstNot(value -> value == 0, sae.bDec) >= 0) {
-      throw sae.bDec.error("is not 0, and whether it is subtracted from the input (apply_b_dec_to_input) is said nowhere in the file");
+      throw sae.bDec.error(
+          "is not 0, and whether it is subtracted from the input (apply_b_dec_to_input) is said nowhere in the file: say it by --format generic");
     }
     sae.subtractsBDec = Boolean.TRUE.equals(subtracts) && sae.bDec != null;
     if (sae.subtractsBDec) {

@@ -106,7 +106,8 @@ final class TorchSaes {
             ? sae.publishedL0.longValue()
             : options.requireK(file.path() + ": no folder of its path ends in L0_k, which gives k");
     if (sae.publishedL0 != null && sae.publishedL0 != sae.k) {
-      sae.warnings.add("the folder's name says L0 %s, and the option k (--k) %d: this is taken".formatted(sae.publishedL0.longValue(), sae.k));
+      sae.warnings.add(
+          "the folder's name says L0 %d, and the option k (--k) %d: this is taken".formatted(sae.publishedL0.longValue(), sae.k));
     }
     sae.warnings.add(
         "b_dec is not subtracted from the input, and no ReLU follows, as in programs that use these files; no publisher's code confirms it");
