@@ -324,6 +324,7 @@ public record Generic(
       sae.folded.add("each row is normalised first, and its scale and shift are put back by decode");
     }
     if (normScalingFactor != null) {
+      sae.normScalingFactor = normScalingFactor;
       sae.inputScale = normScalingFactor;
       sae.decoderScale = 1 / normScalingFactor;
       sae.bDecScale = 1 / normScalingFactor;

@@ -1,7 +1,5 @@
 package dev.sae4j.io;
 
-import static java.util.stream.Collectors.joining;
-
 import dev.sae4j.SaeException;
 import dev.sae4j.SaeFormatException;
 import dev.sae4j.SaeInfo;
@@ -127,7 +125,7 @@ public final class SaeReader {
   private record Format(
       String name, List<String> weights, List<String> configs, Predicate<TensorFile> claims, Reader reader) {
     /** Whether any file of an extension may be of the format, whatever lies beside it. */
-    boolean isGeneric() {
+    boolean isToldByTensors() {
       return configs.isEmpty() && weights.get(0).startsWith("*");
     }
 
@@ -179,6 +177,9 @@ public final class SaeReader {
     }
 
     Checkpoint read(TensorFile file, Options options) {
+      if (name.equals(Generic.FORMAT)) { // its user names the tensors as they are in the file, and says what they compute
+        return reader.read(file, options);
+      }
       Checkpoint sae = reader.read(StateDict.unwrapped(file), options);
       StateDict.requireAgreement(file, sae);
       return sae;
@@ -215,7 +216,6 @@ public final class SaeReader {
     return file -> names.test(file.tensors().keySet());
   }
 
-  private static final int MAX_SHOWN = 8; // tensors
   private static final List<String> TORCH = List.of("*.{pt,pth}");
 
   private static final List<Format> FORMATS =
@@ -338,7 +338,7 @@ public final class SaeReader {
   /** By the files' names; where no name tells, by the names of the tensors. */
   private static Found detect(Path path) {
     Unsupported.refuse(path);
-    List<Format> named = FORMATS.stream().filter(format -> !format.isGeneric()).toList();
+    List<Format> named = FORMATS.stream().filter(format -> !format.isToldByTensors()).toList();
     List<Found> found =
         named.stream()
             .flatMap(format -> format.find(path).stream())
@@ -388,7 +388,7 @@ public final class SaeReader {
   /** Files of which only the tensors tell what they are. */
   private static List<Found> claimed(Path path) {
     List<Found> found = new ArrayList<>();
-    for (Format format : FORMATS.stream().filter(Format::isGeneric).toList()) {
+    for (Format format : FORMATS.stream().filter(Format::isToldByTensors).toList()) {
       List<Found> candidates = format.find(path);
       candidates.stream().filter(c -> format.claims(c.weights, candidates.size() > 1)).forEach(found::add);
     }
@@ -397,15 +397,15 @@ public final class SaeReader {
 
   /** Files that formats read, but that nothing tells to be of one. The only SAE is refused so, with the formats that it may be of. */
   private static List<Found> unclaimed(Path path, List<Found> claimed) {
-    List<Format> generic = FORMATS.stream().filter(Format::isGeneric).toList();
-    Set<Path> files = new LinkedHashSet<>(generic.stream().flatMap(format -> format.weights(path).stream()).toList());
+    List<Format> formats = FORMATS.stream().filter(Format::isToldByTensors).toList();
+    Set<Path> files = new LinkedHashSet<>(formats.stream().flatMap(format -> format.weights(path).stream()).toList());
     claimed.forEach(found -> files.remove(found.weights));
     List<Found> unclaimed = new ArrayList<>();
     SaeFormatException refusal = null;
     for (Path weights : files) {
       try (TensorFile file = TensorFile.open(weights)) {
         Map<Format, Checkpoint> trials = new LinkedHashMap<>();
-        generic.forEach(format -> trials.computeIfAbsent(format, f -> f.trial(file)));
+        formats.forEach(format -> trials.computeIfAbsent(format, f -> f.trial(file)));
         if (!trials.isEmpty()) {
           refusal = notTold(file, trials);
           unclaimed.add(new Found(trials.keySet().iterator().next(), weights));
@@ -421,20 +421,18 @@ public final class SaeReader {
   }
 
   private static SaeFormatException notTold(TensorFile file, Map<Format, Checkpoint> trials) {
-    String tensors =
-        file.tensors().values().stream().limit(MAX_SHOWN).map(t -> Failures.quote(t.name) + " " + t.shapeText()).collect(joining(", "));
     Map<String, String> formats = new LinkedHashMap<>(); // by what they compute
     trials.forEach(
         (format, sae) ->
             formats.merge(
                 sae.equation(), "--format " + format.name + (sae.selection == Selection.GATE ? "" : " --k K"), (a, b) -> a + " or " + b));
     return new SaeFormatException(
-        "%s: what it computes is not told by tensors of such names, %s%s; name it: %s"
+        "%s: what it computes is not told by tensors of such names, %s; name it: %s; or say what they are: --format generic %s"
             .formatted(
                 file.path(),
-                tensors,
-                file.tensors().size() > MAX_SHOWN ? " and %d more".formatted(file.tensors().size() - MAX_SHOWN) : "",
-                formats.entrySet().stream().map(e -> e.getValue() + ": " + e.getKey()).collect(joining("; "))));
+                Guess.shapes(file),
+                formats.entrySet().stream().map(e -> e.getValue() + ": " + e.getKey()).collect(Collectors.joining("; ")),
+                Guess.options(file)));
   }
 
   /** The one of these formats that the tensors of their file are of. */

@@ -267,7 +267,7 @@ class SaeFamiliesTest {
         "jumprelu | --format dictionary-learning: JumpReLU(W_enc x + b_enc), b_dec not subtracted",
         "openai   | --format openai: ReLU(W_enc (x - b_dec) + b_enc)",
         "goodfire | --format goodfire: ReLU(W_enc x + b_enc), b_dec not subtracted",
-        "nested   | \"state_dict.encoder.weight\" [3, 2], \"state_dict.encoder.bias\" [3]",
+        "nested   | \"state_dict.encoder.weight\" [3, 2], \"state_dict.decoder.weight\" [2, 3]",
       })
   void whatOnlyCommonNamesTellIsRefusedWithTheFormatsThatReadIt(String name, String fragment) throws IOException {
     Path file = Torch.write(folder.resolve("sae.pt"), untold().get(name));
