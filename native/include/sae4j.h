@@ -237,7 +237,18 @@ SAE_API sae_status sae_project_top(const sae_model* model, const float* v, int64
  * Duplicates: of equal atoms the lowest index serves. An atom whose cosine with r is 2^-16 or less says nothing that float32 can
  *             tell from rounding: the row ends there. So no atom within 2^-16 of its length of the span of those chosen is added, and
  *             nearly parallel or antipodal atoms (say |cosine| 0.9999) are fitted as they are, with large coefficients if v asks.
- * Defined to the bit, as everything but project_dense; negating v negates the signed values and nothing else.
+ * Defined to the bit, as everything but project_dense; negating v negates the signed values and nothing else. All in double, each product
+ *   rounded before it is added:
+ *   S(x, y)   eight sums: element i joins sum i mod 8, i ascending, but those beyond the last whole eight join sum 0; then halved
+ *             (s[i] += s[i + 4], 2, 1). ||v|| is the square root of eight such sums added in order, every other norm of S.
+ *   z         coefficients of the normalised atoms u_i = d_i / ||d_i||, in the order in which they were chosen; a_i = z_i / ||d_i||,
+ *             rounded to float32 once. r = v, then r += (-z_i / ||d_i||) d_i for each i with z_i != 0, i ascending.
+ *   Choosing  r times 2^-e, e = ilogb(||r||), is rounded to float32; the correlation that is found is multiplied by 2^e.
+ *   Fits      G_ij = S(d_i, d_j) / (||d_i|| ||d_j||), G_ii = 1, b_i = S(v, d_i) / ||d_i||. Cholesky by rows: L_ij = (G_ij - sum_k L_ik L_jk)
+ *             / L_jj, the pivot 1 - sum_j L_ij^2, both subtracted k, j ascending; a pivot below 2^-40 is a dependent atom. Substitution forwards
+ *             and backwards, subtracted k ascending. OMP then adds, once, the solution for S(r, d_i) / ||d_i||, and computes r again.
+ *   GRADIENT, MATCHING  g_i = S(r, d_i); c += g_i d_i, i ascending; z_i += (S(c, r) / S(c, c)) g_i ||d_i||, and z_i += g_i / ||d_i||.
+ *   The active set of L1 and of non-negative OMP is as in pursuit.cpp; the tests' CanonicalPursuit is all of it in plain Java.
  */
 SAE_API sae_status sae_pursue(const sae_model* model, const float* v, int64_t n, sae_method method, int32_t non_negative,
                               int64_t atoms, double residual, double gain, double penalty, sae_codes* codes);

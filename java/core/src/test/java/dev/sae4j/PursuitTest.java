@@ -50,6 +50,34 @@ class PursuitTest {
     }
   }
 
+  /** Plain dictionaries, and one of few dimensions and repeated atoms, on which fits meet dependent atoms at every turn. */
+  @ParameterizedTest
+  @EnumSource(Pursuit.Method.class)
+  void plainJavaGivesTheSameBits(Pursuit.Method method) {
+    TestSae wide = new TestSae(5, 67, 300);
+    TestSae cramped = new TestSae(3, 5, 40);
+    System.arraycopy(cramped.wDec, 0, cramped.wDec, 20 * 5, 20 * 5);
+    for (TestSae sae : List.of(wide, cramped)) {
+      int n = sae == wide ? 6 : 60;
+      float[] v = sae.normal(n * sae.dOut);
+      Arrays.fill(v, sae.dOut, 2 * sae.dOut, 0);
+      for (boolean nonNegative : new boolean[] {false, true}) {
+        for (double gain : new double[] {0, 0.03}) {
+          Pursuit how = Pursuit.of(method, 14).withNonNegative(nonNegative).withPenalty(0.1).withGain(gain);
+          List<Pursuit.Stop> stops = new ArrayList<>();
+          Csr expected = CanonicalPursuit.pursue(sae, v, how, stops);
+          try (SparseAutoencoder engine = sae.open(CPU);
+              SparseCodes codes = engine.pursue(v, how)) {
+            expected.assertSame(Csr.of(codes), how.toString());
+            for (int row = 0; row < n; row++) {
+              assertEquals(stops.get(row), codes.stop(row), how + ", row " + row);
+            }
+          }
+        }
+      }
+    }
+  }
+
   @ParameterizedTest
   @EnumSource(Pursuit.Method.class)
   void negatingTheDirectionNegatesTheCoefficientsAndNothingElse(Pursuit.Method method) {
