@@ -82,7 +82,7 @@ void run(const sae_model* model, int operation, const Guarded<float>& x, int64_t
 
 bool equal(const Result& a, const Result& b) {
   return same_codes(a.codes.handle, b.codes.handle).empty() && a.decoded.size() == b.decoded.size() &&
-         std::memcmp(a.decoded.data(), b.decoded.data(), a.decoded.size() * sizeof(float)) == 0;
+         (a.decoded.empty() || std::memcmp(a.decoded.data(), b.decoded.data(), a.decoded.size() * sizeof(float)) == 0);
 }
 
 // 1. What one thread computes. 2. Eight threads share a model, while others open and close their own, and one asks for what fails.
