@@ -1,7 +1,7 @@
 #pragma once
 // ptx.cuh on the host. Asynchronous work is done when it is waited for and not before (the copy engine's and a warpgroup's products
 // earlier in some orders of threads); the tensor cores align all addends of a block to the largest magnitude and truncate, as
-// pessimistically as bound.hpp admits.
+// pessimistically as law/bound.hpp admits.
 #include <cmath>
 #include <cstdint>
 #include <cstring>

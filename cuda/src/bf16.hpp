@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "bound.hpp"
+#include "law/bound.hpp"
 
 namespace sae::cuda {
 

@@ -5,14 +5,17 @@
 #include <cstdint>
 #include <utility>
 
-#include "bound.hpp"
 #include "error.hpp"
+#include "law/bound.hpp"
+#include "law/dot.hpp"
+#include "law/gate.hpp"
+#include "law/order.hpp"
 
 namespace sae::cuda {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
 // Rows on the device are padded with zeros to whole slices: a warp reads 128 floats at a time, and no kernel has a tail in d.
-constexpr int64_t kSlice = 128;
+constexpr int64_t kSlice = kPartialSums;
 
 SAE_HOST_DEVICE constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 SAE_HOST_DEVICE constexpr int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
@@ -133,38 +136,33 @@ __device__ __forceinline__ float finish_eight(const float4 (&sum)[8]) {
 // Feature j of row r is active iff value(p, j, r) != 0, and that is its value. may_be_active: from a screen's value s and bound b.
 struct EncodeGate {
   const float *threshold, *scale, *offset;
-  const float* cut;  // [d_sae] cut() of the three
+  const float* cut;  // [d_sae] Gate::cut of the three
 
   __device__ __forceinline__ float value(float p, int64_t j, int) const {
-    if (!(p > threshold[j])) return 0;
-    const float v = fmaf(scale[j], p, offset[j]);
-    return v > 0 ? v : 0;
+    if (!passes(p, threshold[j])) return 0;
+    const float v = value_of(p, scale[j], offset[j]);
+    return is_active(v) ? v : 0;
   }
   __device__ __forceinline__ bool may_be_active(float s, float b, int64_t j, int) const { return !(s + b < cut[j]); }
-};
-
-// What a value of each row must reach on its side, [rows]: v >= positive or -v >= negative. By size both are the same.
-struct Cuts {
-  float *positive, *negative;
 };
 
 // The k largest v, where they reach the row's cut: of v > 0 the cut is not below 0, and the size of v is v.
 struct TopGate {
   const float *threshold, *scale, *offset;
-  const float* cut;  // [d_sae] what p must exceed at least, rounded down by one
+  const float* cut;  // [d_sae] Gate::cut, or Gate::signed_cut where negative values stay
   bool by_size;
   Cuts cuts;
 
   __device__ __forceinline__ float value(float p, int64_t j, int r) const {
-    if (!(p > threshold[j])) return 0;
-    const float v = fmaf(scale[j], p, offset[j]);
+    if (!passes(p, threshold[j])) return 0;
+    const float v = value_of(p, scale[j], offset[j]);
     return (by_size ? fabsf(v) : v) >= cuts.positive[r] ? v : 0;
   }
   // Scales are positive, and rounding is monotone: bounds of p become bounds of v without a slack of their own.
   __device__ __forceinline__ bool may_be_active(float s, float b, int64_t j, int r) const {
     if (s + b < cut[j]) return false;
     const float c = cuts.positive[r];
-    return !(fmaf(scale[j], s + b, offset[j]) < c) || (by_size && !(-fmaf(scale[j], s - b, offset[j]) < c));
+    return !(value_of(s + b, scale[j], offset[j]) < c) || (by_size && !(-value_of(s - b, scale[j], offset[j]) < c));
   }
 };
 
@@ -177,7 +175,7 @@ struct ProjectGate {
   __device__ __forceinline__ float value(float p, int64_t j, int r) const {
     float v = p;
     if (norm != nullptr) v = norm[j] > 0 ? p / norm[j] : 0;
-    return v >= cuts.positive[r] || -v >= cuts.negative[r] ? v : 0;
+    return cuts.reached(r, v) ? v : 0;
   }
   __device__ __forceinline__ bool may_be_active(float s, float b, int64_t j, int r) const {
     const float factor = above == nullptr ? 1.0f : above[j];
@@ -191,7 +189,7 @@ struct ProjectGate {
 struct Batch {
   const float* x;             // [rows, pitch]
   const uint16_t* quantised;  // [rows, pitch] bf16, or null without a quantised screen
-  const RowBound* bounds;     // [rows]
+  const TensorRowBound* bounds;     // [rows]
   int64_t pitch;
   int rows;
   int64_t first_row;  // of the call's n: where errors are

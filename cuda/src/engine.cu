@@ -225,8 +225,8 @@ Engine::Engine(int device, const sae_weights& weights, int threads, const char* 
   std::vector<float> cuts(static_cast<size_t>(d_sae_));  // before the lease, which waits for its copy even if a later call fails
   const bool keeps_negative = selection_ == SAE_SELECT_TOP_SIGNED || selection_ == SAE_SELECT_TOP_ABS;
   for (int64_t j = 0; j < d_sae_; ++j) {
-    cuts[j] = keeps_negative ? std::nextafter(weights.threshold[j], -INFINITY)
-                             : cut(weights.threshold[j], weights.scale[j], weights.offset[j]);
+    const Gate gate = {weights.threshold[j], weights.scale[j], weights.offset[j]};
+    cuts[j] = keeps_negative ? gate.signed_cut() : gate.cut();
   }
   Lease lease(*this);
   Workspace& workspace = *lease;
@@ -313,7 +313,7 @@ int64_t Engine::chunk_rows(int64_t n) const {
 Batch Engine::prepare(const Dictionary& dictionary, const float* x, int64_t first_row, int rows, Screen screen,
                       Workspace& workspace) const {
   uint16_t* quantised = screen == Screen::kCanonical ? nullptr : workspace.quantised.reserve(rows * dictionary.pitch, "bf16 rows");
-  RowBound* bounds = workspace.bounds.reserve(rows, "bounds");
+  TensorRowBound* bounds = workspace.bounds.reserve(rows, "bounds");
   launch_prepare_rows(x, dictionary.pitch, rows, first_row, dictionary.largest_norm, dictionary.d, bound_scale_for_tests, quantised,
                       bounds, &workspace.status.data()->failures, workspace.stream);
   return {x, quantised, bounds, dictionary.pitch, rows, first_row};
@@ -332,9 +332,7 @@ void Engine::encode(const float* x, int64_t n, Codes& codes) {
   if (selection_ != SAE_SELECT_GATE) {
     const bool by_size = selection_ == SAE_SELECT_TOP_ABS;
     const TopGate gate = {threshold_.data(), scale_.data(), offset_.data(), cut_.data(), by_size, {}};
-    // Where all values are positive, their size is as good as themselves.
-    const Order order = selection_ == SAE_SELECT_TOP_SIGNED ? Order::kSigned : Order::kSize;
-    return top(encoder_, x, n, "x", normalizes, gate, order, k_, codes);
+    return top(encoder_, x, n, "x", normalizes, gate, order_of(selection_), k_, codes);
   }
   Lease lease(*this);
   Workspace& workspace = *lease;
@@ -540,7 +538,7 @@ void Engine::project_dense(const float* v, int64_t n, sae_readout readout, bool 
 
 void Engine::project_top(const float* v, int64_t n, sae_readout readout, bool unit, int64_t k, bool per_sign, Codes& codes) {
   const ProjectGate gate = {unit ? decoder_norm_.data() : nullptr, unit ? decoder_above_.data() : nullptr, {}};
-  top(readout == SAE_READOUT_DECODER ? decoder_ : encoder_, v, n, "v", false, gate, per_sign ? Order::kPerSign : Order::kSize,
+  top(readout == SAE_READOUT_DECODER ? decoder_ : encoder_, v, n, "v", false, gate, per_sign ? Order::kPerSign : Order::kAbs,
       std::min(k, d_sae_), codes);
 }
 

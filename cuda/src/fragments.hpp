@@ -4,7 +4,7 @@
 // its matrix descriptor).
 #include <cstdint>
 
-#include "bound.hpp"
+#include "law/bound.hpp"
 
 namespace sae::cuda {
 

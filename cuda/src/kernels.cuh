@@ -13,7 +13,7 @@ void launch_normalize(const float* x, int64_t pitch, int rows, int64_t first_row
 
 // bounds[r] and, unless null, quantised[r, :] of each row. d: the length of a row without its padding.
 void launch_prepare_rows(const float* x, int64_t pitch, int rows, int64_t first_row, double largest_feature_norm, int64_t d,
-                         double bound_scale, uint16_t* quantised, RowBound* bounds, Failures* failures, cudaStream_t stream);
+                         double bound_scale, uint16_t* quantised, TensorRowBound* bounds, Failures* failures, cudaStream_t stream);
 
 // The same of features; *largest_norm becomes at least the largest ||w_j||, as the bits of a double.
 void launch_prepare_features(const float* w, int64_t pitch, int64_t count, uint16_t* quantised, FeatureBound* bounds,
@@ -95,12 +95,6 @@ struct Csr {
   const int64_t* row_offsets;
   const int32_t* indices;
   const float* values;
-};
-
-enum class Order {
-  kSize,     // the largest |value|
-  kPerSign,  // the most positive, and as many most negative ones
-  kSigned    // the largest value
 };
 
 // The cuts that let everything pass.

@@ -3,6 +3,7 @@
 //   x'_i = bf16(x_i), 0 where that would be denormal;  ||x||, ||x'|| and ||x - x'|| in double.
 #include "bf16.hpp"
 #include "kernels.cuh"
+#include "law/normalize.hpp"
 
 namespace sae::cuda {
 namespace {
@@ -33,7 +34,7 @@ __device__ double row_sum(const float* x, int64_t pitch, int rows, int64_t d, co
 __global__ void __launch_bounds__(32 * kWarps) normalize_kernel(const float* x, int64_t pitch, int all_rows, int64_t first_row,
                                                                 int64_t d, sae_normalization how, float* normalized, float* scale,
                                                                 float* shift, Failures* failures) {
-  __shared__ double means[kTileRows], divisors[kTileRows];
+  __shared__ RowStatistics statistics[kTileRows];
   const int64_t block_first = static_cast<int64_t>(blockIdx.x) * kTileRows;
   const int rows = static_cast<int>(all_rows - block_first < kTileRows ? all_rows - block_first : kTileRows);
   x += block_first * pitch;
@@ -42,35 +43,33 @@ __global__ void __launch_bounds__(32 * kWarps) normalize_kernel(const float* x, 
     if (!isfinite(value) && bad == INT64_MAX) bad = i;
     return how == SAE_NORMALIZE_LAYER ? static_cast<double>(value) : static_cast<double>(value) * static_cast<double>(value);
   });
-  double mean = 0, deviation = 0, divisor = 0;
+  RowStatistics row;
   if (how == SAE_NORMALIZE_LAYER) {
-    mean = sum / static_cast<double>(d);
+    const double mean = sum / static_cast<double>(d);
     const double squares = row_sum(x, pitch, rows, d, [&](float value, int64_t) {
       const double distance = value - mean;
       return distance * distance;
     });
-    deviation = sqrt(squares / static_cast<double>(d - 1));
-    divisor = deviation + 1e-5;
+    row = layer_statistics(mean, squares, d);
   } else {
-    deviation = divisor = sqrt(sum) / sqrt(static_cast<double>(d));
+    row = constant_statistics(sum, d);
   }
   if (static_cast<int>(threadIdx.x) < rows) {
     const int64_t r = block_first + threadIdx.x;
     if (bad != INT64_MAX) {
       atomicMin(&failures->input, static_cast<unsigned long long>(first_row + r) << 24 | static_cast<unsigned long long>(bad));
-    } else if (!isfinite(static_cast<float>(deviation))) {
+      row.divisor = 0;
+    } else if (!isfinite(static_cast<float>(row.deviation))) {
       atomicMin(&failures->scale, static_cast<unsigned long long>(first_row + r));
     }
-    means[threadIdx.x] = mean;
-    divisors[threadIdx.x] = bad == INT64_MAX ? divisor : 0;
-    scale[r] = static_cast<float>(deviation);
-    shift[r] = static_cast<float>(mean);
+    statistics[threadIdx.x] = row;
+    scale[r] = static_cast<float>(row.deviation);
+    shift[r] = static_cast<float>(row.mean);
   }
   __syncthreads();
   for (int r = threadIdx.x / 32; r < rows; r += kWarps) {
     for (int64_t i = threadIdx.x % 32; i < pitch; i += 32) {
-      const bool is_zero = i >= d || divisors[r] == 0;
-      normalized[(block_first + r) * pitch + i] = is_zero ? 0 : static_cast<float>((x[r * pitch + i] - means[r]) / divisors[r]);
+      normalized[(block_first + r) * pitch + i] = i < d ? statistics[r].normalized(x[r * pitch + i]) : 0;
     }
   }
 }
@@ -112,12 +111,12 @@ __device__ Norms measure(const float* row, uint16_t* quantised, int64_t pitch, i
 }
 
 __global__ void prepare_rows_kernel(const float* x, int64_t pitch, int rows, int64_t first_row, double largest_feature_norm,
-                                    int64_t d, double bound_scale, uint16_t* quantised, RowBound* bounds, Failures* failures) {
+                                    int64_t d, double bound_scale, uint16_t* quantised, TensorRowBound* bounds, Failures* failures) {
   const int64_t r = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (r >= rows) return;
   const Norms norms = measure(x + r * pitch, quantised == nullptr ? nullptr : quantised + r * pitch, pitch, first_row + r, failures);
   if (threadIdx.x % 32 == 0) {
-    bounds[r] = row_bound(norms.exact, norms.quantised, norms.loss, largest_feature_norm, d, bound_scale);
+    bounds[r] = tensor_row_bound(norms.exact, norms.quantised, norms.loss, largest_feature_norm, d, bound_scale);
   }
 }
 
@@ -165,7 +164,7 @@ void launch_normalize(const float* x, int64_t pitch, int rows, int64_t first_row
 }
 
 void launch_prepare_rows(const float* x, int64_t pitch, int rows, int64_t first_row, double largest_feature_norm, int64_t d,
-                         double bound_scale, uint16_t* quantised, RowBound* bounds, Failures* failures, cudaStream_t stream) {
+                         double bound_scale, uint16_t* quantised, TensorRowBound* bounds, Failures* failures, cudaStream_t stream) {
   launch(prepare_rows_kernel, divide_up(rows, kWarps), 32 * kWarps, 0, stream, x, pitch, rows, first_row, largest_feature_norm, d,
          bound_scale, quantised, bounds, failures);
 }

@@ -30,7 +30,7 @@ __device__ __forceinline__ void mark_candidates(const float (&sum)[kRowTiles][4]
         const int bit = 8 * n + c_element(lane, i).column;
         const int r = first_row + 32 * w + bit;
         if (r >= batch.rows) continue;
-        const RowBound row = batch.bounds[r];
+        const TensorRowBound row = batch.bounds[r];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const float s = sum[4 * w + n][2 * half + i];

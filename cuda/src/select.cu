@@ -8,18 +8,18 @@ namespace {
 
 constexpr int kThreads = 256;
 
-enum Side { kBoth, kPositive, kNegative, kLine };
+enum Side { kBoth, kPositive, kNegative, kByValue };
 
 // What the side orders by, 0 for what is never selected: the bits of |value|, or of the value with the negative ones turned round.
 __device__ __forceinline__ uint32_t key(float value, Side side) {
   if ((side == kPositive && !(value > 0)) || (side == kNegative && !(value < 0)) || value == 0) return 0;
   const uint32_t bits = __float_as_uint(value);
-  if (side != kLine) return bits & 0x7fffffffu;
+  if (side != kByValue) return bits & 0x7fffffffu;
   return value < 0 ? ~bits : bits | 0x80000000u;
 }
 
-// The value of a key of the line; what is below all for 0.
-__device__ __forceinline__ float on_line(uint32_t key) {
+// Inverse of key() by value; -infinity for key 0.
+__device__ __forceinline__ float value_of_key(uint32_t key) {
   if (key == 0) return -INFINITY;
   return __uint_as_float(key >> 31 ? key & 0x7fffffffu : ~key);
 }
@@ -57,7 +57,7 @@ __device__ uint32_t kth_key(const float* values, int64_t begin, int64_t end, int
 
 // From the keys of both sides. By value there is one side: nothing passes for being negative.
 __device__ void set_cuts(int64_t row, Order order, uint32_t positive, uint32_t negative, Cuts cuts) {
-  cuts.positive[row] = order == Order::kSigned ? on_line(positive) : __uint_as_float(positive);
+  cuts.positive[row] = order == Order::kSigned ? value_of_key(positive) : __uint_as_float(positive);
   cuts.negative[row] = order == Order::kSigned ? INFINITY : __uint_as_float(negative);
 }
 
@@ -69,7 +69,7 @@ __global__ void no_cuts_kernel(int rows, Order order, Cuts cuts) {
 __global__ void cuts_kernel(Csr csr, int64_t k, Order order, Cuts cuts) {
   const int64_t row = blockIdx.x;
   const int64_t begin = csr.row_offsets[row], end = csr.row_offsets[row + 1];
-  const Side side = order == Order::kPerSign ? kPositive : order == Order::kSigned ? kLine : kBoth;
+  const Side side = order == Order::kPerSign ? kPositive : order == Order::kSigned ? kByValue : kBoth;
   const uint32_t positive = kth_key(csr.values, begin, end, k, side);
   const uint32_t negative = order == Order::kPerSign ? kth_key(csr.values, begin, end, k, kNegative) : positive;
   if (threadIdx.x == 0) set_cuts(row, order, positive, negative, cuts);
@@ -85,7 +85,7 @@ __device__ __forceinline__ bool is_on_negative(float value, float negative_cut, 
 }
 
 __device__ __forceinline__ bool is_on_positive(float value, float positive_cut, Order order) {
-  return value != 0 && (order == Order::kSize ? fabsf(value) : value) == positive_cut;
+  return value != 0 && (order == Order::kAbs ? fabsf(value) : value) == positive_cut;
 }
 
 // Exclusive sum over the block of a flag; *total is the sum of all. Every thread of the block must come.

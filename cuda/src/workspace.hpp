@@ -190,7 +190,7 @@ struct Workspace {
   DeviceArray<float> x[2];             // [rows of a chunk, pitch]
   DeviceArray<float> normalized;       // [rows of a chunk, pitch]
   DeviceArray<uint16_t> quantised;     // [rows of a chunk, pitch]
-  DeviceArray<RowBound> bounds;        // [rows of a chunk]
+  DeviceArray<TensorRowBound> bounds;  // [rows of a chunk]
   DeviceArray<uint32_t> mask, counts, sums, offsets, tally, row_counts;
   DeviceArray<uint32_t> candidate_rows, candidate_features;
   DeviceArray<float> candidate_values;

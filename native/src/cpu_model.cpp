@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "error.hpp"
-#include "normalization.hpp"
+#include "law/normalize.hpp"
 #include "pursuit.hpp"
 #include "sums.hpp"
 
@@ -155,19 +155,19 @@ struct CpuModel::Tile {
 
 struct CpuModel::Ranking {
   const Dictionary& dictionary;
-  TopK::Order order;
+  Order order;
   bool encodes;  // by v, behind the gate; else by p
   bool unit;     // by p / ||d_j||
 };
 
-// The value is fma(scale, p, offset) / norm, and counts where p > threshold. From p in [low, high] it lies between
+// The value is the gate's over norm, and counts where p passes. From p in [low, high] it lies between
 // fma(lower_scale, low, offset) and fma(upper_scale, high, offset). fma is monotone, its rounding too: so where norm = 1 both
 // scales are scale itself. A quotient has no offset; its scales are a little below and above 1 / norm, and hold for its size.
 struct CpuModel::Score {
-  float threshold = -std::numeric_limits<float>::infinity();
-  float scale = 1, offset = 0, norm = 1;
+  Gate gate = {-std::numeric_limits<float>::infinity(), 1, 0};
+  float norm = 1;
   float lower_scale = 1, upper_scale = 1;
-  float value(float p) const { return std::fma(scale, p, offset) / norm; }
+  float value(float p) const { return gate.value(p) / norm; }
 };
 
 CpuModel::CpuModel(const Weights& weights, int threads, const char* screen, const char* kernel)
@@ -291,17 +291,17 @@ CpuModel::Batch CpuModel::prepare(const float* x, int64_t first_row, int64_t row
       double row_norm = finite_norm(x + r * d, d, first_row + r, name);
       if (normalizes) {
         float* normalized = scratch.normalized.data() + r * d;
-        const RowNormalization row = normalize_row(normalization, x + r * d, d, normalized);
-        if (!std::isfinite(row.scale)) {
+        const RowStatistics row = normalize_row(normalization, x + r * d, d, normalized);
+        scratch.scale[r] = static_cast<float>(row.deviation);
+        scratch.shift[r] = static_cast<float>(row.mean);
+        if (!std::isfinite(scratch.scale[r])) {
           fail(SAE_INVALID_ARGUMENT, "the standard deviation of row %lld of %s overflows float32: got %g",
-               static_cast<long long>(first_row + r), name, row.scale);
+               static_cast<long long>(first_row + r), name, scratch.scale[r]);
         }
-        scratch.scale[r] = row.scale;
-        scratch.shift[r] = row.shift;
         row_norm = norm(normalized, d);
       }
       scratch.norms[r] = row_norm;
-      scratch.of_norm[r] = row_bound(row_norm, dictionary.largest_norm, d);
+      scratch.of_norm[r] = sgemm_row_bound(row_norm, dictionary.largest_norm, d, bound_scale_for_tests);
       scratch.of_loss[r] = 0;
     }
   });
@@ -316,7 +316,7 @@ CpuModel::Batch CpuModel::prepare(const float* x, int64_t first_row, int64_t row
   }
   const double largest = *std::max_element(scratch.norms.data(), scratch.norms.data() + rows);
   return {x, d, first_row, rows, dictionary, scratch.of_norm.data(), scratch.of_loss.data(),
-          screen == Screen::kInt8 ? &scratch.int8 : nullptr, bound_floor(largest, dictionary.largest_norm, d),
+          screen == Screen::kInt8 ? &scratch.int8 : nullptr, bound_floor(largest, dictionary.largest_norm, d, bound_scale_for_tests),
           !(largest * dictionary.largest_norm < kLargestProduct)};
 }
 
@@ -350,10 +350,7 @@ void CpuModel::encode(const float* x, int64_t n, sae_codes& codes) const {
     const Batch batch =
         prepare(x + first_row * weights.d_in, first_row, rows, encoder_, weights.normalization, "x", screen, scratch);
     if (selects) {
-      const TopK::Order order = weights.selection == SAE_SELECT_TOP          ? TopK::Order::kPositive
-                                : weights.selection == SAE_SELECT_TOP_SIGNED ? TopK::Order::kSigned
-                                                                             : TopK::Order::kAbs;
-      select_top(batch, {encoder_, order, true, false}, screen, weights.k, scratch, codes);
+      select_top(batch, {encoder_, order_of(weights.selection), true, false}, screen, weights.k, scratch, codes);
     } else {
       gate(batch, screen, scratch, codes);
     }
@@ -373,12 +370,12 @@ bool CpuModel::is_too_dense(const Batch& batch, Scratch& scratch) const {
     float* scores = scratch.scores.data() + look * kLookGroup * batch.rows;
     batch.int8->scores(first, kLookGroup, scores);
     for (int64_t j = first; j < first + kLookGroup; ++j) {
-      const float lowest = cut(weights.threshold[j], weights.scale[j], weights.offset[j]);
+      const float cut = gate_of(j).cut();
       const Bounds bounds = batch.bounds(j);
       const float* row_scores = scores + (j - first) * batch.rows;
       for (int64_t block = 0; block < batch.rows; block += 64) {
         const int count = static_cast<int>(std::min<int64_t>(64, batch.rows - block));
-        named[look] += __builtin_popcountll(kernels_.above(row_scores + block, bounds.from(block), count, lowest));
+        named[look] += __builtin_popcountll(kernels_.above(row_scores + block, bounds.from(block), count, cut));
       }
     }
   });
@@ -433,16 +430,15 @@ int64_t CpuModel::decide(const Batch& batch, const float* scores, int64_t first_
   const int all = all_rows(batch, candidates);
   for (int64_t local = begin; local < end; ++local) {
     const int64_t j = first_feature + local;
-    const float threshold = weights.threshold[j], scale = weights.scale[j], offset = weights.offset[j];
-    const int found = scores == nullptr
-                          ? all
-                          : candidate_rows(batch, scores + local * batch.rows, j, cut(threshold, scale, offset), candidates);
+    const Gate gate = gate_of(j);
+    const int found =
+        scores == nullptr ? all : candidate_rows(batch, scores + local * batch.rows, j, gate.cut(), candidates);
     kernels_.dots(batch.x, candidates, found, encoder_.row(j), batch.d, p);
     for (int k = 0; k < found; ++k) {
       require_finite_product(p[k], batch.first_row + candidates[k], j);
-      if (!(p[k] > threshold)) continue;
-      const float value = std::fma(scale, p[k], offset);
-      if (value > 0) hits[count++] = {static_cast<uint32_t>(local << Hit::kRowBits | candidates[k]), value};
+      if (!gate.passes(p[k])) continue;
+      const float value = gate.value(p[k]);
+      if (is_active(value)) hits[count++] = {static_cast<uint32_t>(local << Hit::kRowBits | candidates[k]), value};
     }
   }
   return count;
@@ -454,15 +450,15 @@ int CpuModel::all_rows(const Batch& batch, int32_t* rows) {
 }
 
 // The rows for which the scores [rows] do not rule feature j out.
-int CpuModel::candidate_rows(const Batch& batch, const float* scores, int64_t j, float lowest, int32_t* rows) const {
+int CpuModel::candidate_rows(const Batch& batch, const float* scores, int64_t j, float cut, int32_t* rows) const {
   const Bounds bounds = batch.bounds(j);
   int found = 0;
   for (int64_t block = 0; block < batch.rows; block += 64) {
     const int count = static_cast<int>(std::min<int64_t>(64, batch.rows - block));
-    found += unpack(kernels_.above(scores + block, bounds.from(block), count, lowest), block, rows + found);
+    found += unpack(kernels_.above(scores + block, bounds.from(block), count, cut), block, rows + found);
   }
   return refine(batch, scores, j, rows, found, [&](float score, const Bounds& b, int32_t) {
-    return kernels_.above(&score, b, 1, lowest) != 0;
+    return kernels_.above(&score, b, 1, cut) != 0;
   });
 }
 
@@ -576,7 +572,7 @@ void CpuModel::project_top(const float* v, int64_t n, sae_readout readout, bool 
                            sae_codes& codes) const {
   Lease lease(*this);
   const Dictionary& dictionary = readout == SAE_READOUT_DECODER ? decoder_ : encoder_;
-  const Ranking ranking = {dictionary, per_sign ? TopK::Order::kPerSign : TopK::Order::kAbs, false, unit};
+  const Ranking ranking = {dictionary, per_sign ? Order::kPerSign : Order::kAbs, false, unit};
   k = std::min(k, weights.d_sae);
   const Screen screen = choose_screen(n, dictionary);
   if (screen == Screen::kInt8 && readout == SAE_READOUT_DECODER) quantise_decoder();
@@ -591,9 +587,8 @@ void CpuModel::project_top(const float* v, int64_t n, sae_readout readout, bool 
 CpuModel::Score CpuModel::score(const Ranking& ranking, int64_t j) const {
   Score score;
   if (ranking.encodes) {
-    score.threshold = weights.threshold[j];
-    score.scale = score.lower_scale = score.upper_scale = weights.scale[j];
-    score.offset = weights.offset[j];
+    score.gate = gate_of(j);
+    score.lower_scale = score.upper_scale = score.gate.scale;
   } else if (ranking.unit) {
     score.norm = decoder_norm_[j];
     score.lower_scale = inverse_norm_[2 * j];
@@ -670,7 +665,7 @@ int64_t CpuModel::select_exact(const Batch& batch, const Ranking& ranking, const
     if (!(feature.norm > 0)) continue;
     for (int64_t r = row_begin; r < row_end; ++r) {
       const float p = tile.scores[local * batch.rows + r], value = feature.value(p);
-      if (!(p > feature.threshold && top.may_enter(r, value))) continue;
+      if (!(feature.gate.passes(p) && top.may_enter(r, value))) continue;
       top.offer(r, tile.first_feature + local, value);
       ++named;
     }
@@ -684,7 +679,7 @@ bool CpuModel::is_out_of_reach(const float* scores, const Bounds& b, const Score
   constexpr float kRoom = 1 + 0x1p-19f;
   for (int64_t r = row_begin; r < row_end; ++r) {
     const float bound = b.of_norm[r] * b.feature.norm + b.of_loss[r] * b.feature.loss + b.floor;
-    const float reach = ((std::fabs(scores[r]) + bound) * feature.upper_scale + std::fabs(feature.offset)) * kRoom;
+    const float reach = ((std::fabs(scores[r]) + bound) * feature.upper_scale + std::fabs(feature.gate.offset)) * kRoom;
     if (!(reach < top.positive_cuts()[r] && reach < top.negative_cuts()[r])) return false;
   }
   return true;
@@ -703,12 +698,12 @@ int64_t CpuModel::for_named(const Batch& batch, const Ranking& ranking, const Ti
     const float* scores = tile.scores + local * batch.rows;
     const Bounds bounds = batch.bounds(j);
     if (batch.rows <= kFewRows && is_out_of_reach(scores, bounds, feature, row_begin, row_end, top)) continue;
-    const bool gates = feature.threshold > -std::numeric_limits<float>::infinity();
+    const bool gates = feature.gate.threshold > -std::numeric_limits<float>::infinity();
     for (int64_t block = row_begin; block < row_end; block += 64) {
       const int count = static_cast<int>(std::min<int64_t>(64, row_end - block));
-      uint64_t mask = kernels_.beyond(scores + block, bounds.from(block), count, feature.upper_scale, feature.offset,
+      uint64_t mask = kernels_.beyond(scores + block, bounds.from(block), count, feature.upper_scale, feature.gate.offset,
                                       top.positive_cuts() + block, top.negative_cuts() + block);
-      if (gates && mask != 0) mask &= kernels_.above(scores + block, bounds.from(block), count, feature.threshold);
+      if (gates && mask != 0) mask &= kernels_.above(scores + block, bounds.from(block), count, feature.gate.threshold);
       if (mask == 0) continue;
       int32_t rows[64];
       const int found = unpack(mask, block, rows);
@@ -726,8 +721,8 @@ int64_t CpuModel::foresee(const Batch& batch, const Ranking& ranking, const Tile
                    [&](const Score& feature, int64_t, const float* scores, const Bounds& bounds, int32_t* rows, int found) {
     for (int k = 0; k < found; ++k) {
       const float bound = bounds.at(rows[k]), low = scores[rows[k]] - bound, high = scores[rows[k]] + bound;
-      if (!(low > feature.threshold)) continue;
-      top.foresee(rows[k], std::fma(feature.lower_scale, low, feature.offset), std::fma(feature.lower_scale, high, feature.offset));
+      if (!feature.gate.passes(low)) continue;
+      top.foresee(rows[k], value_of(low, feature.lower_scale, feature.gate.offset), value_of(high, feature.lower_scale, feature.gate.offset));
     }
   });
 }
@@ -737,13 +732,13 @@ int64_t CpuModel::select_screened(const Batch& batch, const Ranking& ranking, co
   return for_named(batch, ranking, tile, row_begin, row_end, top,
                    [&](const Score& feature, int64_t j, const float* scores, const Bounds&, int32_t* rows, int found) {
     found = refine(batch, scores, j, rows, found, [&](float score, const Bounds& b, int32_t r) {
-      return kernels_.beyond(&score, b, 1, feature.upper_scale, feature.offset, top.positive_cuts() + r, top.negative_cuts() + r) != 0;
+      return kernels_.beyond(&score, b, 1, feature.upper_scale, feature.gate.offset, top.positive_cuts() + r, top.negative_cuts() + r) != 0;
     });
     float p[64];
     kernels_.dots(batch.x, rows, found, ranking.dictionary.row(j), batch.d, p);
     for (int k = 0; k < found; ++k) {
       require_finite_product(p[k], batch.first_row + rows[k], j);
-      if (p[k] > feature.threshold) top.offer(rows[k], j, feature.value(p[k]));
+      if (feature.gate.passes(p[k])) top.offer(rows[k], j, feature.value(p[k]));
     }
   });
 }

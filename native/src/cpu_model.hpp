@@ -7,6 +7,7 @@
 
 #include "int8.hpp"
 #include "kernels.hpp"
+#include "law/gate.hpp"
 #include "memory.hpp"
 #include "model.hpp"
 #include "screen.hpp"
@@ -49,6 +50,7 @@ class CpuModel final : public sae_model {
   struct Ranking;  // which values the k best of a row are chosen by
   struct Score;    // a feature's value as a function of its product
 
+  Gate gate_of(int64_t j) const { return {weights.threshold[j], weights.scale[j], weights.offset[j]}; }
   template <typename Task>
   void for_features(const Task& task) const;
   template <typename Task>
@@ -68,7 +70,7 @@ class CpuModel final : public sae_model {
                  sae_codes& codes) const;
   int64_t decide(const Batch& batch, const float* scores, int64_t first_feature, int64_t begin, int64_t end, Hit* hits) const;
   static int all_rows(const Batch& batch, int32_t* rows);
-  int candidate_rows(const Batch& batch, const float* scores, int64_t j, float lowest, int32_t* rows) const;
+  int candidate_rows(const Batch& batch, const float* scores, int64_t j, float cut, int32_t* rows) const;
   template <typename Names>
   int refine(const Batch& batch, const float* scores, int64_t j, int32_t* rows, int count, const Names& names) const;
   void exact_scores(const Batch& batch, const Dictionary& dictionary, int64_t first_feature, int64_t features, float* scores,

@@ -1,5 +1,5 @@
 #pragma once
-// The int8 screen: rows and features as 8-bit digits, whose products are exact integers. bound.hpp has the bound.
+// The int8 screen: rows and features as 8-bit digits, whose products are exact integers. law/bound.hpp has the bound.
 //
 // A row is split as x = c m + y_apart + q + rest. c m is a multiple of a fixed centre; y_apart are the few dimensions in which the
 // batch is massive, in float32: real residual streams have some, and one scale for all would leave the others no digits. q = step h,
@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "bound.hpp"
+#include "law/bound.hpp"
 #include "memory.hpp"
 
 namespace sae {

@@ -2,7 +2,7 @@
 // The inner loops, one set of them for each instruction set. All sets give the same bits (sae4j.h, "Numbers").
 #include <cstdint>
 
-#include "bound.hpp"
+#include "law/bound.hpp"
 
 namespace sae {
 

@@ -3,29 +3,15 @@
 
 #include "int8.hpp"
 #include "kernels.hpp"
+#include "law/dot.hpp"
 
 namespace sae {
 namespace {
 
-constexpr int kLanes = 128;
-
 bool supported() { return true; }
 
-float dot(const float* x, const float* w, int64_t d) {
-  float s[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= d; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) s[lane] = std::fma(x[i + lane], w[i + lane], s[lane]);
-  }
-  for (int lane = 0; i + lane < d; ++lane) s[lane] = std::fma(x[i + lane], w[i + lane], s[lane]);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int lane = 0; lane < half; ++lane) s[lane] += s[lane + half];
-  }
-  return s[0] + 0.0f;
-}
-
 void dots(const float* x, const int32_t* rows, int count, const float* w, int64_t d, float* out) {
-  for (int k = 0; k < count; ++k) out[k] = dot(x + rows[k] * d, w, d);
+  for (int k = 0; k < count; ++k) out[k] = canonical_dot(x + rows[k] * d, w, d);
 }
 
 uint64_t above(const float* s, const Bounds& b, int count, float cut) {
@@ -89,6 +75,6 @@ bool never() { return false; }
 
 const Int8Kernels kPortableInt8Kernels = {"portable", never, int8_dot, nullptr, split};
 
-const Kernels kPortableKernels = {"portable", supported, dot, dots, above, beyond, gather};
+const Kernels kPortableKernels = {"portable", supported, canonical_dot, dots, above, beyond, gather};
 
 }  // namespace sae

@@ -12,6 +12,7 @@
 #include "error.hpp"
 #include "int8.hpp"
 #include "kernels.hpp"
+#include "law/gate.hpp"
 #include "sums.hpp"
 
 namespace sae {
@@ -91,15 +92,6 @@ void sgemm(const float* a, int64_t m, const float* b, int64_t n, int64_t d, floa
   if (worst_sgemm_for_tests != nullptr) worst_sgemm_for_tests(a, m, b, n, d, c, stride);
 }
 
-float row_bound(double norm, double largest_feature_norm, int64_t d) {
-  if (!(norm * largest_feature_norm < kLargestProduct)) return kInfinity;
-  return rounded_up(bound_scale_for_tests * kInflation * (canonical_error(d) + sgemm_error(d)) * norm);
-}
-
-float bound_floor(double largest_norm, double largest_feature_norm, int64_t d) {
-  return rounded_up(bound_scale_for_tests * kInflation * underflow_floor(largest_norm, largest_feature_norm, d));
-}
-
 namespace {
 
 // Rows and features of its own, the same everywhere, and for each pair the tightest threshold under which it is active: an ulp
@@ -124,7 +116,7 @@ struct Planted {
     largest_w = *std::max_element(w_norm.begin(), w_norm.end());
   }
 
-  float floor() const { return bound_floor(largest_x, largest_w, kD); }
+  float floor() const { return bound_floor(largest_x, largest_w, kD, bound_scale_for_tests); }
 
   // Whether a screen's score and bound name each pair.
   template <typename Score, typename BoundsOf>
@@ -135,7 +127,7 @@ struct Planted {
         const float p = kernels.dot(&x[r * kD], &w[j * kD], kD), s = score(r, j);
         const float threshold = std::nextafter(p, -kInfinity);
         const float offset = 2 * std::fabs(p) + 1;  // v = p + offset > 0: the threshold decides
-        if (kernels.above(&s, bounds(j).from(r), 1, cut(threshold, 1.0f, offset)) == 0) return false;
+        if (kernels.above(&s, bounds(j).from(r), 1, Gate{threshold, 1.0f, offset}.cut()) == 0) return false;
       }
     }
     return true;
@@ -147,7 +139,7 @@ struct Planted {
 bool probe_sgemm() {
   Planted planted;
   std::vector<float> of_norm(Planted::kRows), of_loss(Planted::kRows);
-  for (int64_t r = 0; r < Planted::kRows; ++r) of_norm[r] = row_bound(planted.x_norm[r], planted.largest_w, Planted::kD);
+  for (int64_t r = 0; r < Planted::kRows; ++r) of_norm[r] = sgemm_row_bound(planted.x_norm[r], planted.largest_w, Planted::kD, bound_scale_for_tests);
   sgemm(planted.w.data(), Planted::kFeatures, planted.x.data(), Planted::kRows, Planted::kD, planted.scores.data(), Planted::kRows);
   return planted.all_named(
       [&](int64_t r, int64_t j) { return planted.scores[j * Planted::kRows + r]; },

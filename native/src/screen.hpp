@@ -1,8 +1,8 @@
 #pragma once
-// Screens of the CPU: fast products that name candidates. A screen never decides: the canonical dot does. bound.hpp has the bound.
+// Screens of the CPU: fast products that name candidates. A screen never decides: the canonical dot does. law/bound.hpp has the bound.
 #include <cstdint>
 
-#include "bound.hpp"
+#include "law/bound.hpp"
 
 namespace sae {
 
@@ -19,10 +19,6 @@ Screen screen_by_name(const char* name);
 
 // c[i * stride + j] = <a_i, b_j> for rows a_i of a [m, d] and b_j of b [n, d], by SGEMM: within the bound of the exact product.
 void sgemm(const float* a, int64_t m, const float* b, int64_t n, int64_t d, float* c, int64_t stride);
-
-// SGEMM's bound: its factor of a row's norm, and what every screen adds.
-float row_bound(double norm, double largest_feature_norm, int64_t d);
-float bound_floor(double largest_norm, double largest_feature_norm, int64_t d);
 
 // Test hook: the bound is multiplied by this. 1 but in tests, which must see 0 lose features.
 extern double bound_scale_for_tests;

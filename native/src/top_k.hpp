@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "codes.hpp"
+#include "law/order.hpp"
 #include "memory.hpp"
 
 namespace sae {
@@ -15,13 +16,6 @@ namespace sae {
 // enter. Rows may be filled on different threads.
 class TopK {
  public:
-  enum class Order {
-    kAbs,       // by |value|
-    kPerSign,   // the k most positive and the k most negative
-    kPositive,  // by value, the positive ones alone
-    kSigned     // by value, negative ones last
-  };
-
   static constexpr int64_t kMostEntries = int64_t{1} << 20;  // rows * k: what bounds the memory
 
   void start(int64_t rows, int64_t k, Order order) {
@@ -40,9 +34,9 @@ class TopK {
   }
 
   // What a value, or a negated one, must reach to enter a row's best.
-  const float* positive_cuts() const { return cuts_.data(); }
-  const float* negative_cuts() const { return cuts_.data() + rows_; }
-  bool may_enter(int64_t row, float value) const { return value >= cuts_[row] || -value >= cuts_[rows_ + row]; }
+  const float* positive_cuts() const { return cuts().positive; }
+  const float* negative_cuts() const { return cuts().negative; }
+  bool may_enter(int64_t row, float value) const { return cuts().reached(row, value); }
 
   // A feature's value is known to lie in [lower, upper]: the k-th largest of what such features reach at least is a lower bound
   // of the k-th best, so it raises the cut before anything is decided. Once for each row and feature at most. A value that may
@@ -72,7 +66,7 @@ class TopK {
     if (size == k_) std::pop_heap(heap, heap + size--, better);
     heap[size++] = entry;
     std::push_heap(heap, heap + size, better);
-    if (size == k_) raise_cuts(row, side, rank_of(heap[0].value));
+    if (size == k_) raise_cuts(row, side, rank_of(heap[0].value, order_));
   }
 
   // Appends the rows, features ascending. Ends what start began: the heaps are sorted in place.
@@ -99,7 +93,7 @@ class TopK {
   };
 
   int side_of(bool negative) const { return sides_ == 2 && negative ? 1 : 0; }
-  float rank_of(float value) const { return order_ == Order::kSigned ? value : std::fabs(value); }
+  Cuts cuts() const { return {const_cast<float*>(cuts_.data()), const_cast<float*>(cuts_.data()) + rows_}; }
 
   void raise_cuts(int64_t row, int side, float cut) {
     if (sides_ == 1 || side == 0) cuts_[row] = std::max(cuts_[row], cut);
@@ -108,7 +102,7 @@ class TopK {
 
   // As the order of a heap this keeps the worst entry in front.
   bool is_better(const Entry& a, const Entry& b) const {
-    const float rank_a = rank_of(a.value), rank_b = rank_of(b.value);
+    const float rank_a = rank_of(a.value, order_), rank_b = rank_of(b.value, order_);
     return rank_a != rank_b ? rank_a > rank_b : a.feature < b.feature;
   }
 

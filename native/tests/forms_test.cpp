@@ -2,7 +2,7 @@
 #include <string>
 #include <vector>
 
-#include "bound.hpp"
+#include "law/bound.hpp"
 #include "codes.hpp"
 #include "definition.hpp"
 #include "kernels.hpp"

@@ -187,7 +187,7 @@ TEST(int8_scores_are_within_their_bounds) {
         for (int64_t r = 0; r < n; ++r) x_norm[r] = sae::norm(&x[r * d], d);
         const double largest_x = *std::max_element(x_norm.begin(), x_norm.end());
         const double largest_w = *std::max_element(w_norm.begin(), w_norm.end());
-        const float floor = sae::bound_floor(largest_x, largest_w, d);
+        const float floor = sae::bound_floor(largest_x, largest_w, d, sae::bound_scale_for_tests);
         sae::Int8Rows rows;
         rows.start(features, x.data(), n);
         for (int64_t r = 0; r < n; ++r) rows.add(r, x_norm[r], largest_w);

@@ -1,7 +1,7 @@
 #pragma once
 // The error bounds of the screens, as functions of norms: the same code on the host and on a CUDA device.
 //
-// Feature j is a candidate of row x iff !(s + b < T): s the screen's value, T = cut() of the feature, and the bound
+// Feature j is a candidate of row x iff !(s + b < T): s the screen's value, T the cut of the feature's gate (gate.hpp), and the bound
 //   b = Q + (E_screen + E_canon) ||x|| ||w_j|| + d 2^-126 (1 + ||x|| + ||w_j||),
 //   E_canon = 1.01 u (ceil(d / 128) + 8),  E_sgemm = 1.01 u (d + 32) (any summation order),  u = 2^-24,
 //   Q = ||x - x'|| ||w_j|| + ||x'|| ||w_j - w'_j|| for a screen of quantised x', w' (none for SGEMM).
@@ -11,11 +11,7 @@
 #include <cmath>
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define SAE_HOST_DEVICE __host__ __device__
-#else
-#define SAE_HOST_DEVICE
-#endif
+#include "law/host_device.hpp"
 
 namespace sae {
 
@@ -46,13 +42,6 @@ SAE_HOST_DEVICE inline double underflow_floor(double largest_norm, double larges
   return static_cast<double>(d) * 0x1p-126 * (1 + largest_norm + largest_feature_norm);
 }
 
-// What p must exceed at least, rounded down by one: nextDown(max(threshold, -offset / scale)).
-SAE_HOST_DEVICE inline float cut(float threshold, float scale, float offset) {
-  const double positive = -static_cast<double>(offset) / scale;  // v > 0 needs p above this
-  const double larger = static_cast<double>(threshold) > positive ? static_cast<double>(threshold) : positive;
-  return nextafterf(static_cast<float>(larger), -INFINITY);
-}
-
 // The bound of a screen on quantised rows and features is row.of_norm * feature.norm + row.of_loss * feature.loss + row.floor.
 struct FeatureBound {
   float norm;  // ||w_j||
@@ -69,7 +58,7 @@ struct Bounds {
   float at(int64_t row) const { return fmaf(of_norm[row], feature.norm, fmaf(of_loss[row], feature.loss, floor)); }
 };
 
-struct RowBound {
+struct TensorRowBound {
   float of_norm;  // ||x - x'|| + E_canon ||x|| + E_tensor ||x'||; infinite for rows that skip the screens
   float of_loss;  // (1 + E_tensor) ||x'||
   float floor;
@@ -79,14 +68,25 @@ SAE_HOST_DEVICE inline FeatureBound feature_bound(double norm, double loss) {
   return {rounded_up(kInflation * norm), rounded_up(kInflation * loss)};
 }
 
-// bound_scale: 1 but in tests, which must see 0 lose features.
-SAE_HOST_DEVICE inline RowBound row_bound(double norm, double quantised_norm, double loss, double largest_feature_norm, int64_t d,
-                                          double bound_scale) {
+// bound_scale, of each of these: 1 but in tests, which must see 0 lose features.
+SAE_HOST_DEVICE inline TensorRowBound tensor_row_bound(double norm, double quantised_norm, double loss, double largest_feature_norm,
+                                                       int64_t d, double bound_scale) {
   if (!(norm * largest_feature_norm < kLargestProduct)) return {INFINITY, INFINITY, INFINITY};
   const double factor = bound_scale * kInflation;
   return {rounded_up(factor * (loss + canonical_error(d) * norm + tensor_error(d) * quantised_norm)),
           rounded_up(factor * (1 + tensor_error(d)) * quantised_norm),
           rounded_up(factor * underflow_floor(norm, largest_feature_norm, d))};
+}
+
+// SGEMM's factor of ||w_j||.
+SAE_HOST_DEVICE inline float sgemm_row_bound(double norm, double largest_feature_norm, int64_t d, double bound_scale) {
+  if (!(norm * largest_feature_norm < kLargestProduct)) return INFINITY;
+  return rounded_up(bound_scale * kInflation * (canonical_error(d) + sgemm_error(d)) * norm);
+}
+
+// What the bound of every row of a batch has beside its factors.
+SAE_HOST_DEVICE inline float bound_floor(double largest_norm, double largest_feature_norm, int64_t d, double bound_scale) {
+  return rounded_up(bound_scale * kInflation * underflow_floor(largest_norm, largest_feature_norm, d));
 }
 
 // The int8 screen's (int8.hpp): <x, w> - score = <x - c m - y_apart - q, w> + <q, w - w'> + roundings. y is x - c m in float32,
@@ -104,7 +104,7 @@ SAE_HOST_DEVICE inline Int8RowBound int8_row_bound(double norm, double centre, d
           rounded_up(factor * (quantised_norm + int8_error() * held))};
 }
 
-SAE_HOST_DEVICE inline float bound_of(const RowBound& row, const FeatureBound& feature) {
+SAE_HOST_DEVICE inline float bound_of(const TensorRowBound& row, const FeatureBound& feature) {
   return fmaf(row.of_norm, feature.norm, fmaf(row.of_loss, feature.loss, row.floor));
 }
 
