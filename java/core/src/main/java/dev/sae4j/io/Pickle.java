@@ -244,8 +244,11 @@ final class Pickle {
         yield new Numpy();
       }
       case FROM_BUFFER -> { // (bytes, dtype, shape, order)
-        boolean isFortran = "F".equals(argument(arguments, 3));
-        yield numpy(new Numpy(), arguments.get(2), arguments.get(1), isFortran, arguments.get(0));
+        String order = as(String.class, "an order", argument(arguments, 3));
+        if (!order.equals("C") && !order.equals("F")) { // "K": axes in an order that comes after it
+          throw error("a numpy array lies in the order %s, expected C or F: save np.ascontiguousarray of it".formatted(Failures.quote(order)));
+        }
+        yield numpy(new Numpy(), arguments.get(2), arguments.get(1), order.equals("F"), arguments.get(0));
       }
       case SCALAR -> scalar(as(NumpyType.class, "a dtype", argument(arguments, 0)), argument(arguments, 1));
       case ENCODE -> encode(as(String.class, "text", argument(arguments, 0)), argument(arguments, 1));

@@ -275,6 +275,7 @@ class VectorFilesTest {
         "                        'cnumpy_save_ | refuses \"numpy.save\"",
         "   'cnumpy.core.multiarray_ 5f 'reconstruct_ 'N 85 'R | makes an array of None, expected numpy.ndarray",
         "   'cnumpy.core.multiarray_ 5f 'reconstruct_ 'cnumpy_ndarray_ 85 'R 'N 'b | expected an array's state, got None",
+        "   'cnumpy.core.numeric_ 5f 'frombuffer_ '( 'N 'N 'N 'X 01 00 00 00 'K 't 'R | lies in the order \"K\", expected C or F",
         "   'cnumpy_dtype_ 'N 85 'R | expected a dtype, got None",
         "   'cnumpy_dtype_ 'X 02 00 00 00 'f4 85 'R 'N ') 86 'b | expected a byte order, got a tuple",
         "   'c 5f 'codecs_encode_ 'X 01 00 00 00 'a 'X 03 00 00 00 'hex 86 'R | encoded as \"hex\", expected latin1",
