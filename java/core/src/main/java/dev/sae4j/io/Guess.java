@@ -12,8 +12,9 @@ import java.util.stream.Collectors;
 
 /** What the tensors of an unknown file may be, by their names and shapes, for the user to check. */
 final class Guess {
+  private static final String PRE = "\\bpre|_pre";
   private static final Pattern ENCODER = words("enc|w_?e\\b|latent|hidden");
-  private static final Pattern DECODER = words("dec|w_?d\\b|dict|\\bpre|_pre|output");
+  private static final Pattern DECODER = words("dec|w_?d\\b|(?<!state_?)dict|output|" + PRE);
   private static final Pattern THRESHOLD = words("thr|theta");
   private static final Pattern STATISTIC =
       words("nonzero|freq|count|square|stat|mean|std|sparsity|density|norm|scal|exp_avg|step|fired");
@@ -133,7 +134,7 @@ final class Guess {
     } else {
       isGated = mapGated(dSae);
     }
-    vectors.removeIf(t -> STATISTIC.matcher(t.name).find());
+    vectors.removeIf(t -> STATISTIC.matcher(t.name.substring(t.name.lastIndexOf('.') + 1)).find());
     Tensor bDec = vector(t -> t.size == dOut && (dOut != dSae || DECODER.matcher(t.name).find()));
     Tensor bEnc = vector(t -> t.size == dSae && t != bDec);
     if (bEnc != null && !isGated) {
@@ -141,7 +142,7 @@ final class Guess {
     }
     if (bDec != null) {
       map(bDec, "b_dec", false);
-      if (words("pre").matcher(bDec.name).find()) {
+      if (words(PRE).matcher(bDec.name).find()) {
         mapped.add("--subtract-b-dec");
       }
     }

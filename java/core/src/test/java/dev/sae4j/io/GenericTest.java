@@ -161,6 +161,8 @@ class GenericTest {
         "encode.weight=4x4 decode.weight=4x4 decode.bias=4 encode.bias=4 | W_enc=encode.weight.T W_dec=decode.weight.T b_enc=encode.bias b_dec=decode.bias",
         "enc=3x5 dec=5x4 e=5 usage_count=5 d=1x4   | W_enc=enc W_dec=dec b_enc=e b_dec=d",
         "enc=3x5 dec=5x3 theta=5 b=5               | W_enc=enc W_dec=dec threshold=theta b_enc=b",
+        "state_dict.e.W_d=5x3 state_dict.W_e=3x5 state_dict.b1=5 state_dict.b2=3 | W_enc=state_dict.W_e W_dec=state_dict.e.W_d b_enc=state_dict.b1 b_dec=state_dict.b2",
+        "spread.enc=3x5 spread.dec=5x3 spread.b=3  | W_enc=spread.enc W_dec=spread.dec b_dec=spread.b",
         "enc=3x5 dec=5x3 log_thresh=5              | W_enc=enc W_dec=dec log_threshold=log_thresh",
         "enc=3x5 dec=5x3 gate_bias=5 mag_bias=5 r_mag=5 pre_bias=3 | W_enc=enc W_dec=dec b_gate=gate_bias b_mag=mag_bias r_mag=r_mag b_dec=pre_bias",
       })
