@@ -24,11 +24,11 @@ final class OpenAi {
   static boolean claims(TensorFile file) {
     Set<String> names = file.tensors().keySet();
     return names.containsAll(Set.of("pre_bias", "latent_bias", "encoder.weight"))
-        && (names.containsAll(STATISTICS) || PyTorch.dict(file.path()).containsKey("activation"));
+        && (names.containsAll(STATISTICS) || StateDict.members(file).containsKey("activation"));
   }
 
   static Checkpoint read(TensorFile file) {
-    Map<?, ?> dict = PyTorch.dict(file.path());
+    Map<String, Object> dict = StateDict.members(file);
     Object activation = dict.get("activation") == null ? "ReLU" : dict.get("activation");
     Checkpoint sae = new Checkpoint(file.path(), FORMAT);
     Set<String> known = new LinkedHashSet<>(STATISTICS);

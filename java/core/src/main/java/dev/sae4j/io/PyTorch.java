@@ -64,14 +64,6 @@ final class PyTorch {
     return archive.tensors;
   }
 
-  /** The dict that was saved, for what in it is no tensor. */
-  static Map<?, ?> dict(Path path) {
-    if (value(path) instanceof Map<?, ?> dict) {
-      return dict;
-    }
-    throw new SaeFormatException(path + ": holds no dict");
-  }
-
   /** What was saved, for what in it is no tensor. */
   static Object value(Path path) {
     try (ZipFile zip = open(path)) {

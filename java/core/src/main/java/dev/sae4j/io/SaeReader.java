@@ -180,8 +180,9 @@ public final class SaeReader {
       if (name.equals(Generic.FORMAT)) { // its user names the tensors as they are in the file, and says what they compute
         return reader.read(file, options);
       }
-      Checkpoint sae = reader.read(StateDict.unwrapped(file), options);
-      StateDict.requireAgreement(file, sae);
+      TensorFile unwrapped = StateDict.unwrapped(file);
+      Checkpoint sae = reader.read(unwrapped, options);
+      StateDict.requireAgreement(unwrapped, sae);
       return sae;
     }
 

@@ -82,8 +82,9 @@ record Settings(Config config) {
           if (value != null && names.contains(path.substring(path.lastIndexOf('.') + 1))) {
             List<String> places = List.of(path.split("\\."));
             if (!PLACES.containsAll(places.subList(0, places.size() - 1))) {
-              throw config.unsupported(
-                  path, value, "it at the top, or below one of " + String.join(", ", PLACES.stream().sorted().toList()));
+              throw config.error(
+                  "%s is %s, and whether that is said of the SAE is unknown: say what it is by --format generic"
+                      .formatted(path, Failures.quote(value.toString())));
             }
             found.put(path, value);
           }

@@ -20,7 +20,6 @@ final class StateDict {
       Set.of("state_dict", "model_state_dict", "sae_state_dict", "model", "sae", "autoencoder", "state", "module", "_orig_mod");
   private static final String TRAINING = "(optim|optimizer|scheduler|lr_scheduler|scaler|rng|cuda_rng)(_?states?)?(_dicts?)?s?";
   private static final int MAX_WRAPPERS = 4;
-  private static final int MAX_DEPTH = 4;
 
   private StateDict() {}
 
@@ -44,8 +43,7 @@ final class StateDict {
     Set<String> names = new LinkedHashSet<>(tensors.keySet());
     names.removeIf(name -> head(name).replaceAll("\\[.*", "").matches(TRAINING));
     Set<String> heads = names.stream().map(StateDict::head).collect(Collectors.toSet());
-    List<String> wrappers = heads.stream().filter(head -> WRAPPERS.contains(head) || heads.size() == 1 && !head.equals("ae")).toList();
-    // "ae" is dictionary_learning's, which looks at it itself
+    List<String> wrappers = heads.stream().filter(head -> WRAPPERS.contains(head) || heads.size() == 1 && isWrapper(head)).toList();
     if (wrappers.size() != 1 || !names.stream().allMatch(name -> name.contains(".") || !wrappers.contains(name))) {
       return null;
     }
@@ -60,25 +58,73 @@ final class StateDict {
     return inner;
   }
 
+  /** Not an item of a list, nor "ae": that is dictionary_learning's, which looks at it itself. */
+  private static boolean isWrapper(String head) {
+    return !head.contains("[") && !head.equals("ae");
+  }
+
   private static String head(String name) {
     int dot = name.indexOf('.');
     return dot < 0 ? name : name.substring(0, dot);
   }
 
-  /** What a torch file says of itself beside its tensors. */
-  static Settings settings(TensorFile file) {
-    Map<String, Object> settings = new LinkedHashMap<>();
-    if (file.path().toString().matches("(?i).*\\.pth?")) {
-      flatten("", PyTorch.value(file.path()), 0, settings);
+  /** What a torch file has in its dict, by the names that it has without the wrappers that the tensors are without. */
+  static Map<String, Object> members(TensorFile unwrapped) {
+    Map<String, Object> members = new LinkedHashMap<>();
+    if (unwrapped.path().toString().matches("(?i).*\\.pth?")) {
+      collect("", PyTorch.value(unwrapped.path()), wrappers(unwrapped), members);
     }
-    return new Settings(new Config(file.path(), "", settings));
+    return members;
   }
 
-  private static void flatten(String path, Object value, int depth, Map<String, Object> into) {
+  /** "state_dict.module." before the names of the tensors. */
+  private static String wrappers(TensorFile unwrapped) {
+    String wrappers = "";
+    for (Map.Entry<String, Tensor> entry : unwrapped.tensors().entrySet()) {
+      String name = entry.getValue().name;
+      String before = name.substring(0, name.length() - entry.getKey().length());
+      wrappers = before.length() > wrappers.length() ? before : wrappers;
+    }
+    return wrappers;
+  }
+
+  private static void collect(String path, Object value, String wrappers, Map<String, Object> into) {
     if (value instanceof Map<?, ?> map) {
-      if (depth < MAX_DEPTH) {
-        map.forEach((key, member) -> flatten(path.isEmpty() ? key.toString() : path + "." + key, member, depth + 1, into));
+      map.forEach(
+          (key, member) -> {
+            String name = path + key;
+            if (wrappers.startsWith(name + ".")) {
+              collect(name + ".", member, wrappers, into);
+            } else {
+              String own = own(name, wrappers);
+              into.put(into.containsKey(own) ? wrappers + own : own, member); // both are kept, so that they are seen to be two
+            }
+          });
+    }
+  }
+
+  private static String own(String name, String wrappers) {
+    String own = name;
+    for (String wrapper : wrappers.split("(?<=\\.)")) {
+      if (!own.startsWith(wrapper)) {
+        break;
       }
+      own = own.substring(wrapper.length());
+    }
+    return own;
+  }
+
+  /** What a torch file says of itself beside its tensors. */
+  static Settings settings(TensorFile unwrapped) {
+    Map<String, Object> settings = new LinkedHashMap<>();
+    members(unwrapped).forEach((name, member) -> flatten(name, member, settings));
+    return new Settings(new Config(unwrapped.path(), "", settings));
+  }
+
+  /** Opening the file bounded how deep values are nested, and how many there are. */
+  private static void flatten(String path, Object value, Map<String, Object> into) {
+    if (value instanceof Map<?, ?> map) {
+      map.forEach((key, member) -> flatten(path + "." + key, member, into));
     } else if (value instanceof Number number) {
       into.put(path, new Json.Literal(number.toString()));
     } else if (value instanceof String || value instanceof Boolean) {
@@ -87,8 +133,8 @@ final class StateDict {
   }
 
   /** Refuses an SAE that is read as something else than what the file says of itself. */
-  static void requireAgreement(TensorFile file, Checkpoint sae) {
-    Settings settings = settings(file);
+  static void requireAgreement(TensorFile unwrapped, Checkpoint sae) {
+    Settings settings = settings(unwrapped);
     Long k = settings.k();
     String activation = settings.activation(k);
     Boolean subtracts = settings.subtractsBDec();

@@ -312,10 +312,29 @@ class SaeFamiliesTest {
     }
   }
 
+  /** OpenAI's state dict has the activation in it, so a wrapper is around that too. */
+  @Test
+  void whatASaeSaysOfItselfIsReadBelowWrappersToo() throws IOException {
+    Map<String, Object> prefixed = new LinkedHashMap<>();
+    openAi().forEach((name, value) -> prefixed.put("module." + name, value));
+    for (Map<String, ?> values :
+        List.of(Map.of("model", openAi(), "step", 5L), prefixed, Map.of("checkpoint", Map.of("state_dict", prefixed)))) {
+      try (SaeWeights weights = SaeReader.read(Torch.write(folder.resolve("x.pt"), values))) {
+        assertEquals("openai", weights.info().format());
+        assertEquals(2, weights.form().k());
+        assertEquals(Normalization.LAYER, weights.form().normalization());
+      }
+    }
+    Path file = Torch.write(folder.resolve("x.pt"), Map.of("model", openAi(), "activation", "ReLU"));
+    refused(() -> SaeReader.read(file), "whether that is said of the SAE is unknown");
+    Torch.write(file, List.of(openAi()));
+    failed(() -> SaeReader.read(file), "no SAE found", "--map 'W_enc=[0].encoder.weight.T'");
+  }
+
   @Test
   void aConfigurationElsewhereOrOfTwoMindsIsRefused() throws IOException {
     Path file = Torch.write(folder.resolve("x.pt"), Map.of("state_dict", linear(), "lm", Map.of("k", 2L)));
-    refused(() -> SaeReader.read(file), "lm.k is \"2\", which is not supported: expected it at the top, or below one of");
+    refused(() -> SaeReader.read(file), "lm.k is \"2\", and whether that is said of the SAE is unknown", "--format generic");
     Torch.write(file, Map.of("state_dict", linear(), "k", 2L, "config", Map.of("top_k", 3L)));
     refused(() -> SaeReader.read(file), "again");
   }
@@ -509,7 +528,7 @@ class SaeFamiliesTest {
     private final ByteArrayOutputStream pickle = new ByteArrayOutputStream();
     private final Map<String, byte[]> entries = new LinkedHashMap<>();
 
-    static Path write(Path path, Map<String, Object> values) throws IOException {
+    static Path write(Path path, Object values) throws IOException {
       Torch torch = new Torch();
       torch.pickle.writeBytes(new byte[] {(byte) 0x80, 2});
       torch.value(values);
@@ -532,6 +551,10 @@ class SaeFamiliesTest {
           value(member);
         });
         ascii("u");
+      } else if (value instanceof List<?> list) {
+        ascii("](");
+        list.forEach(this::value);
+        ascii("e");
       } else if (value instanceof String text) {
         ascii("X");
         int32(text.length());

@@ -106,7 +106,7 @@ class VectorFilesTest {
 
   @Test
   void readsScalarsOfNumpyAsPlainValues() {
-    Map<?, ?> dict = PyTorch.dict(fixture("numpy_mixed.pt"));
+    Map<?, ?> dict = (Map<?, ?>) PyTorch.value(fixture("numpy_mixed.pt"));
     assertEquals(8L, dict.get("k"));
     assertEquals(0.5, dict.get("scale"));
     assertEquals(2.0, dict.get("big"));
