@@ -626,6 +626,16 @@ final class Checkpoint {
     }
   }
 
+  /** For a JumpReLU that may not end in a ReLU. */
+  void refuseNegativeThresholds() {
+    long negative = firstNot(value -> !(value < 0), threshold);
+    if (negative >= 0) {
+      throw threshold.error(
+          "is below 0 at %s, where a feature could be active and negative: not supported"
+              .formatted(threshold.place(negative)));
+    }
+  }
+
   static boolean isAllOnes(Tensor factor) {
     return firstNot(value -> value == 1, factor) < 0;
   }

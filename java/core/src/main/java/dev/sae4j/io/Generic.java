@@ -29,6 +29,8 @@ import java.util.stream.Collectors;
  *   <li>of gated {@code b_gate}, {@code b_mag} and {@code r_mag} [d_sae], and then no {@code b_enc}.
  * </ul>
  *
+ * <p>JumpReLU is p where p is above the threshold and above 0, else 0.
+ *
  * <p>A vector may have further dimensions of 1. A matrix is never turned by its shape: what lies the other way round is
  * mapped with {@code .T}, and shapes that don't agree are refused; where d_in is d_sae they can't tell. One tensor may be
  * mapped twice, as of tied weights.
@@ -339,6 +341,9 @@ public record Generic(
       sae.warnings.add(
           "d_sae = %d is below d_in = %d: if it is the other way round, both matrices need .T, or lose it"
               .formatted(lengths.get("d_sae"), lengths.get("d_in")));
+    }
+    if (sae.threshold != null && !sae.thresholdIsLog && Checkpoint.firstNot(value -> !(value < 0), sae.threshold) >= 0) {
+      sae.warnings.add("there are thresholds below 0: of such a feature no value below 0 is active either");
     }
     Set<String> unused = new LinkedHashSet<>(file.tensors().keySet());
     mapped.values().forEach(one -> unused.remove(one.tensor.name));

@@ -56,11 +56,7 @@ final class Mwhanna {
     }
     settings.refuseNormalization();
     if (sae.threshold != null) {
-      long negative = Checkpoint.firstNot(value -> !(value < 0), sae.threshold);
-      if (negative >= 0) {
-        throw sae.threshold.error(
-            "is below 0 at %s, where a feature could be active and negative: not supported".formatted(sae.threshold.place(negative)));
-      }
+      sae.refuseNegativeThresholds();
       sae.folded.add("threshold applies after the bias: it becomes threshold - b_enc");
     }
     if ("topk".equals(activation)) {

@@ -210,11 +210,13 @@ final class StateDict {
       throw settings.config().error("the activation is jumprelu, but there is no tensor \"threshold\"");
     }
     if (sae.threshold != null) {
+      sae.refuseNegativeThresholds();
       sae.architecture = "jumprelu";
       sae.folded.add("threshold applies after the bias: it becomes threshold - bias");
     } else if (!"relu".equals(activation)) {
       sae.architecture = "topk";
       sae.selection = Selection.TOP;
+      sae.notes.add("the k largest are taken to end in a ReLU, as in most programs: where fewer are positive, fewer are active");
       sae.k = k != null ? k : options.requireK(sae.path + ": there is no k");
     }
     Boolean subtracts = settings.subtractsBDec();

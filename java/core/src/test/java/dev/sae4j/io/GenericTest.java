@@ -148,6 +148,23 @@ class GenericTest {
     }
   }
 
+  /** Whether a JumpReLU ends in a ReLU differs between programs, and shows where a threshold is negative. */
+  @Test
+  void warnsOfNegativeThresholds() throws IOException {
+    Path path = file("theta=5 e=3x5 d=5x3");
+    byte[] bytes = Files.readAllBytes(path);
+    String maps = "W_enc=e W_dec=d threshold=theta";
+    SaeReader.Options options = new SaeReader.Options(generic(maps, "jumprelu"), null);
+    try (SaeWeights weights = SaeReader.read(path, options)) {
+      assertTrue(weights.info().warnings().stream().noneMatch(warning -> warning.contains("below 0")));
+    }
+    bytes[bytes.length - 4 * 30 - 1] = (byte) 0xbf; // the last threshold
+    Files.write(path, bytes);
+    try (SaeWeights weights = SaeReader.read(path, options)) {
+      assertTrue(weights.info().warnings().toString().contains("there are thresholds below 0"), weights.info().warnings().toString());
+    }
+  }
+
   // ---- unknown files
 
   @ParameterizedTest

@@ -332,6 +332,17 @@ class SaeFamiliesTest {
   }
 
   @Test
+  void aStateDictOfJumpReluMustHaveNoNegativeThreshold() throws IOException {
+    Map<String, Object> values = with(linear(), "decoder.bias", new Floats(0, 2));
+    values.put("threshold", new Floats(0.5, 3));
+    Path file = Torch.write(folder.resolve("x.pt"), Map.of("model", values, "activation", "jumprelu"));
+    SaeReader.read(file).close();
+    values.put("threshold", new Floats(-0.5, 3));
+    Torch.write(file, Map.of("model", values, "activation", "jumprelu"));
+    refused(() -> SaeReader.read(file), "\"model.threshold\": is below 0 at [0]");
+  }
+
+  @Test
   void aConfigurationElsewhereOrOfTwoMindsIsRefused() throws IOException {
     Path file = Torch.write(folder.resolve("x.pt"), Map.of("state_dict", linear(), "lm", Map.of("k", 2L)));
     refused(() -> SaeReader.read(file), "lm.k is \"2\", and whether that is said of the SAE is unknown", "--format generic");
