@@ -1,18 +1,26 @@
 package dev.sae4j.io;
 
 import dev.sae4j.SaeFormatException;
+import java.util.ArrayDeque;
+import java.util.Deque;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Objects;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 
 /**
- * As much of YAML as configurations have: {@code key: value} lines. Values are those of {@link Json#readValue}; what lies below a key
- * is found as {@code key.name}, however deep, and a value in any other form is {@link #UNREAD}, so that who needs it is told.
+ * As much of YAML as configurations have: {@code key: value} lines. Values are those of {@link Json#readValue}; what
+ * lies below a key is found as {@code key.name}, and so on, and a value in any other form is {@link #UNREAD}, so that
+ * who needs it is told.
  */
 final class Yaml {
-  private static final Pattern ENTRY = Pattern.compile("(\"[^\"\\\\]*\"|'[^']*'|[\\w$./-][^\\s:#]*)\\s*:(?:\\s+(.*))?");
-  private static final Pattern NUMBER = Pattern.compile("[-+]?(?:\\d+(?:\\.\\d*)?|\\.\\d+)(?:[eE][-+]?\\d+)?|(?i:[-+]?\\.inf|\\.nan)");
+  private static final Pattern ENTRY =
+      Pattern.compile("(\"[^\"\\\\]*\"|'[^']*'|[\\w$./-][^:#]*?)\\s*:(?:\\s+(.*))?");
+  private static final Pattern NUMBER =
+      Pattern.compile("[-+]?(?:\\d+(?:\\.\\d*)?|\\.\\d+)(?:[eE][-+]?\\d+)?|(?i:[-+]?\\.inf|\\.nan)");
+  private static final Pattern DASHES = Pattern.compile("(?:-\\s+)*");
   private static final Pattern QUOTED = Pattern.compile("\"([^\"\\\\]*)\"|'([^']*)'");
 
   static final Object UNREAD =
@@ -23,7 +31,11 @@ final class Yaml {
         }
       };
 
+  /** A key below the top. */
+  private record Level(int indent, String key) {}
+
   private final Map<String, Object> map = new LinkedHashMap<>();
+  private final Deque<Level> levels = new ArrayDeque<>();
   private String top;
   private boolean isText; // a block of it, below the key
 
@@ -35,15 +47,18 @@ final class Yaml {
     for (String line : text.lines().toList()) {
       number++;
       String entry = line.strip();
-      boolean isBelow = line.startsWith(" ") || line.startsWith("- ") || line.equals("-");
-      if (entry.isEmpty() || entry.startsWith("#") || line.matches("---\\s*|\\.\\.\\.\\s*|%.*")) {
+      boolean isBelow = line.matches("[ \\t].*|-(?: .*)?");
+      if (entry.isEmpty() || entry.startsWith("#") || line.matches("(?:---|\\.\\.\\.)\\s*(?:#.*)?|%.*")) {
         continue;
       }
       if (isBelow ? yaml.top == null : !yaml.takesEntry(entry)) {
-        throw new SaeFormatException("%s: line %d: expected \"key: value\", got %s".formatted(where, number, Failures.quote(entry)));
+        throw new SaeFormatException(
+            "%s: line %d: expected \"key: value\", got %s".formatted(where, number, Failures.quote(entry)));
       }
       if (isBelow && !yaml.isText) {
-        yaml.takeBelow(entry.replaceFirst("^(?:-\\s+)+", ""));
+        Matcher dashes = DASHES.matcher(entry);
+        int indent = line.indexOf(entry) + (dashes.lookingAt() ? dashes.end() : 0);
+        yaml.takeBelow(indent, entry.substring(dashes.end()));
       }
     }
     return yaml.map;
@@ -56,21 +71,26 @@ final class Yaml {
       return false;
     }
     top = key(entry);
+    levels.clear();
     isText = value(entry).matches("[|>][-+\\d]*");
     map.put(top, scalar(value(entry)));
     return true;
   }
 
-  private void takeBelow(String line) {
+  private void takeBelow(int indent, String line) {
     Matcher entry = ENTRY.matcher(line);
     String key = entry.matches() ? key(entry) : "";
     Object value = entry.matches() ? scalar(value(entry)) : UNREAD;
-    if (key.equals("value")) { // as wandb writes it, with a desc beside it
+    while (!levels.isEmpty() && levels.getLast().indent >= indent) {
+      levels.removeLast();
+    }
+    if (levels.isEmpty() && key.equals("value")) { // as wandb writes it, with a desc beside it
       map.put(top, value);
-    } else if (!key.equals("desc")) {
+    } else if (!levels.isEmpty() || !key.equals("desc")) {
       map.put(top, UNREAD);
-      String path = top + "." + key;
-      map.put(path, map.containsKey(path) && !value.equals(map.get(path)) ? UNREAD : value);
+      levels.addLast(new Level(indent, key));
+      String path = top + "." + levels.stream().map(Level::key).collect(Collectors.joining("."));
+      map.put(path, map.containsKey(path) && !Objects.equals(value, map.get(path)) ? UNREAD : value);
     }
   }
 
@@ -97,6 +117,9 @@ final class Yaml {
     if (value.matches("(?i)true|yes|on|false|no|off")) {
       return value.matches("(?i)true|yes|on");
     }
-    return NUMBER.matcher(value).matches() ? new Json.Literal(value) : value.matches("[\"'\\[{&*!|>@`%].*") ? UNREAD : value;
+    if (NUMBER.matcher(value).matches()) {
+      return new Json.Literal(value);
+    }
+    return value.matches("[\"'\\[{&*!|>@`%].*") ? UNREAD : value;
   }
 }
