@@ -1,11 +1,13 @@
 package dev.sae4j;
 
-import dev.sae4j.internal.Sums;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 
-/** Whether an SAE that was read as ReLU, JumpReLU or Gated explains its activations when only the largest features of a row count. */
+/**
+ * Whether an SAE that was read as ReLU, JumpReLU or Gated explains its activations when only the largest features of a
+ * row count.
+ */
 final class LostTopK {
   private static final int LARGEST_K = 512;
   private static final long ROWS = 128; // enough to tell
@@ -18,7 +20,8 @@ final class LostTopK {
    * @return "it is ... if ...", or null where no k helps, or the SAE selects already
    */
   static String sentence(SparseAutoencoder sae, float[] x, double most) {
-    if (sae.form().selection() != SaeWeights.Selection.GATE || sae.form().normalization() != SaeWeights.Normalization.NONE) {
+    SaeWeights.Form form = sae.form();
+    if (form.selection() != SaeWeights.Selection.GATE || form.normalization() != SaeWeights.Normalization.NONE) {
       return null;
     }
     float[] rows = Arrays.copyOf(x, Math.toIntExact(Math.min(x.length, ROWS * sae.dIn())));
@@ -27,7 +30,7 @@ final class LostTopK {
       try (SparseCodes codes = sae.encode(subtracts ? minusBDec(sae, rows) : rows)) {
         for (int k = 1; k <= LARGEST_K && k < codes.nnz() / codes.rows(); k *= 2) {
           try (SparseCodes largest = largest(codes, k)) {
-            double explained = explained(sae, rows, largest);
+            double explained = SelfCheck.explained(rows, sae.decode(largest), Math.toIntExact(sae.dIn()));
             if (explained > most) {
               most = explained;
               found =
@@ -51,22 +54,6 @@ final class LostTopK {
       rest[i] -= bDec[i % bDec.length];
     }
     return rest;
-  }
-
-  private static double explained(SparseAutoencoder sae, float[] x, SparseCodes largest) {
-    int d = Math.toIntExact(sae.dIn());
-    double variance = 0;
-    for (int c = 0; c < d; c++) {
-      double sum = 0;
-      double squares = 0;
-      for (int i = c; i < x.length; i += d) {
-        sum += x[i];
-        squares += (double) x[i] * x[i];
-      }
-      variance += squares - sum * sum * d / x.length;
-    }
-    double residual = Sums.distance(x, sae.decode(largest));
-    return 1 - residual * residual / variance;
   }
 
   /** The codes of each row that are among its k largest. */

@@ -235,7 +235,7 @@ public record SelfCheck(
     private static void apply(Change change, float[] x, double[] scale, double[] shift, SparseAutoencoder sae) {
       int d = Math.toIntExact(sae.dIn());
       double s = change == Change.SCALE ? Change.scale(x, d) : 1;
-      float[] bDec = new float[d];
+      float[] bDec = new float[Math.toIntExact(sae.dOut())];
       sae.weights().bDec().get(bDec);
       for (int row = 0; row < scale.length; row++) {
         int at = row * d;
@@ -281,6 +281,11 @@ public record SelfCheck(
       }
       return aboutMean == 0 ? Double.NaN : 1 - Arrays.stream(errors).sum() / aboutMean;
     }
+  }
+
+  /** The explained variance of x [n, d] by xHat; NaN where x does not vary. */
+  static double explained(float[] x, float[] xHat, int d) {
+    return Trial.explained(x, Trial.errors(x, xHat, d), d);
   }
 
   private static double mean(float[] values) {
