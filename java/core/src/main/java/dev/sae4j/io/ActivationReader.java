@@ -24,8 +24,8 @@ import java.util.regex.Pattern;
  * <p>A spec is {@code FILE}, {@code FILE#name} for one of several tensors, and {@code FILE#name[row]} or {@code
  * FILE#[row]} for one row of it; where a tensor has the whole of {@code name[row]} for its name, it is meant. Without
  * a name the file must hold exactly one tensor of floats, or none and one of integers. Leading dimensions are flattened:
- * [a, b, d] is a * b rows; [d] is one row. Where d is known and the last dimension has another length, the last two may make it, as [a, b, heads, d_head] of
- * an attention layer do. Belongs to one thread.
+ * [a, b, d] is a * b rows; [d] is one row. Where d is known and the last dimension has another length, the last two may
+ * make it, as [a, b, heads, d_head] of an attention layer do. Belongs to one thread.
  */
 public final class ActivationReader implements SparseAutoencoder.Rows, AutoCloseable {
   private static final Pattern SELECTOR = Pattern.compile("(.*?)(?:\\[(\\d{1,18})\\])?");
@@ -107,7 +107,8 @@ public final class ActivationReader implements SparseAutoencoder.Rows, AutoClose
       boolean isVector = reader.tensor.shape.length == 1;
       String other = ", or heads x d_head in the last two dimensions; else reshape to [n, %d]".formatted(d);
       throw reader.tensor.error(
-          "rows have %d values (shape %s), expected d = %d%s".formatted(reader.columns, reader.tensor.shapeText(), d, isVector ? "" : other));
+          "rows have %d values (shape %s), expected d = %d%s"
+              .formatted(reader.columns, reader.tensor.shapeText(), d, isVector ? "" : other));
     }
     return reader;
   }

@@ -7,14 +7,15 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
- * Transcoders of one layer as circuit-tracer takes them (mwhanna's of Qwen3): {@code layer_N.safetensors} beside a YAML configuration.
- * W_enc and W_dec, both [d_sae, d]; ReLU, JumpReLU where there are thresholds, or the TopK that the configuration names. W_skip
- * [d_out, d_in] adds W_skip x.
+ * Transcoders of one layer as circuit-tracer takes them (mwhanna's of Qwen3): {@code layer_N.safetensors} beside a YAML
+ * configuration. W_enc and W_dec, both [d_sae, d]; ReLU, JumpReLU where there are thresholds, or the TopK that the
+ * configuration names. W_skip [d_out, d_in] adds W_skip x.
  */
 final class Mwhanna {
   static final String FORMAT = "mwhanna";
   static final List<String> WEIGHTS = List.of("*.safetensors");
-  static final List<String> CONFIGS = List.of("config.yaml", "wandb-config.yaml", "wanb-config.yaml"); // the last as published
+  static final List<String> CONFIGS =
+      List.of("config.yaml", "wandb-config.yaml", "wanb-config.yaml"); // the last as published
   private static final List<String> THRESHOLDS = List.of("activation_function.threshold", "threshold");
   private static final Pattern LAYER = Pattern.compile("layer_(\\d{1,6})\\..*");
 
@@ -46,10 +47,11 @@ final class Mwhanna {
 
   private static void select(Settings settings, SaeReader.Options options, Checkpoint sae) {
     Long k = settings.k();
-    String activation = settings.activation(k);
+    String activation = settings.activation();
     if (activation != null && (sae.threshold != null) != activation.equals("jumprelu")) {
       throw settings.config().error(
-          "the activation is \"%s\", but %s has %s".formatted(activation, sae.path, sae.threshold == null ? "no threshold" : "thresholds"));
+          "the activation is \"%s\", but %s has %s"
+              .formatted(activation, sae.path, sae.threshold == null ? "no threshold" : "thresholds"));
     }
     if (Boolean.TRUE.equals(settings.subtractsBDec())) {
       throw settings.config().error("b_dec is to be subtracted from the input, which no transcoder of this format does");
@@ -61,8 +63,10 @@ final class Mwhanna {
     }
     if ("topk".equals(activation)) {
       sae.selection = Selection.TOP_SIGNED;
-      sae.k = k != null ? k : options.requireK(settings.config().path() + ": the activation is \"topk\", but there is no k");
-      sae.warnings.add("no ReLU follows the TopK, as in circuit-tracer: where fewer than k are positive, negative values are active");
+      String path = settings.config().path().toString();
+      sae.k = k != null ? k : options.requireK(path + ": the activation is \"topk\", but there is no k");
+      sae.warnings.add(
+          "no ReLU follows the TopK, as in circuit-tracer: where fewer than k are positive, negative values are active");
     }
   }
 

@@ -246,7 +246,9 @@ final class Pickle {
       case FROM_BUFFER -> { // (bytes, dtype, shape, order)
         String order = as(String.class, "an order", argument(arguments, 3));
         if (!order.equals("C") && !order.equals("F")) { // "K": axes in an order that comes after it
-          throw error("a numpy array lies in the order %s, expected C or F: save np.ascontiguousarray of it".formatted(Failures.quote(order)));
+          throw error(
+              "a numpy array lies in the order %s, expected C or F: save np.ascontiguousarray of it"
+                  .formatted(Failures.quote(order)));
         }
         yield numpy(new Numpy(), arguments.get(2), arguments.get(1), order.equals("F"), arguments.get(0));
       }

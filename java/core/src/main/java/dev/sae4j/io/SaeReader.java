@@ -318,7 +318,9 @@ public final class SaeReader {
           "%s, %s, but the norm scaling factor (--norm-scaling-factor) is %s"
               .formatted(
                   read,
-                  sae.normScalingFactor == null ? "which does not scale its input by one" : "with " + sae.normScalingFactor + " by its files",
+                  sae.normScalingFactor == null
+                      ? "which does not scale its input by one"
+                      : "with " + sae.normScalingFactor + " by its files",
                   options.normScalingFactor));
     }
   }
@@ -424,9 +426,10 @@ public final class SaeReader {
   private static SaeFormatException notTold(TensorFile file, Map<Format, Checkpoint> trials) {
     Map<String, String> formats = new LinkedHashMap<>(); // by what they compute
     trials.forEach(
-        (format, sae) ->
-            formats.merge(
-                sae.equation(), "--format " + format.name + (sae.selection == Selection.GATE ? "" : " --k K"), (a, b) -> a + " or " + b));
+        (format, sae) -> {
+          String option = "--format " + format.name + (sae.selection == Selection.GATE ? "" : " --k K");
+          formats.merge(sae.equation(), option, (a, b) -> a + " or " + b);
+        });
     return new SaeFormatException(
         "%s: what it computes is not told by tensors of such names, %s; name it: %s; or say what they are: --format generic %s"
             .formatted(

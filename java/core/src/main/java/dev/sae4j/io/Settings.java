@@ -12,9 +12,12 @@ record Settings(Config config) {
       List.of("activation", "activation_fn", "activation_fn_str", "activation_function", "act_fn", "nonlinearity");
   private static final List<String> K = List.of("k", "top_k", "topk");
   private static final List<String> SUBTRACTS =
-      List.of("apply_b_dec_to_input", "subtract_b_dec", "subtract_decoder_bias", "apply_decoder_bias_to_pre_encoder", "pre_encoder_bias");
+      List.of(
+          "apply_b_dec_to_input", "subtract_b_dec", "subtract_decoder_bias", "apply_decoder_bias_to_pre_encoder",
+          "pre_encoder_bias");
   private static final List<String> NORMALIZES =
-      List.of("normalize_activations", "normalize_input", "normalize_inputs", "input_norm", "norm_activation", "layer_norm");
+      List.of(
+          "normalize_activations", "normalize_input", "normalize_inputs", "input_norm", "norm_activation", "layer_norm");
   /** Where settings may lie; those below other names may be another thing's. */
   private static final Set<String> PLACES =
       Set.of(
@@ -22,14 +25,16 @@ record Settings(Config config) {
           "activation_state_dict");
 
   /** "relu", "topk" or "jumprelu"; null where nothing is said. TopK is also said by a k alone. */
-  String activation(Long k) {
+  String activation() {
+    Long k = k();
     Map<String, Object> found = find(ACTIVATION);
     String activation = null;
     for (String path : found.keySet()) {
       String text = config.text(path);
       String name = text.toLowerCase(Locale.ROOT).replaceAll("^(torch\\.)?nn\\.|[_\\-]|\\(\\)$", "");
       if (!Set.of("relu", "topk", "jumprelu").contains(name) || activation != null && !name.equals(activation)) {
-        throw config.unsupported(path, text, activation == null ? "\"relu\", \"topk\" or \"jumprelu\"" : "\"" + activation + "\" again");
+        throw config.unsupported(
+            path, text, activation == null ? "\"relu\", \"topk\" or \"jumprelu\"" : "\"" + activation + "\" again");
       }
       if (k != null && !name.equals("topk")) {
         throw config.unsupported(path, text, "\"topk\", as k is " + k);

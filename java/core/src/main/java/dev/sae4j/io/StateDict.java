@@ -11,14 +11,17 @@ import java.util.Set;
 import java.util.stream.Collectors;
 
 /**
- * A state dict as programs save it: below a key, under the prefixes of torch.compile and DDP, beside the state of a training and a
- * configuration. As a format of its own it is one encoder and decoder of which that configuration says what they compute.
+ * A state dict as programs save it: below a key, under the prefixes of torch.compile and DDP, beside the state of a
+ * training and a configuration. As a format of its own it is one encoder and decoder of which that configuration says
+ * what they compute.
  */
 final class StateDict {
   static final String FORMAT = "state-dict";
   private static final Set<String> WRAPPERS =
-      Set.of("state_dict", "model_state_dict", "sae_state_dict", "model", "sae", "autoencoder", "state", "module", "_orig_mod");
-  private static final String TRAINING = "(optim|optimizer|scheduler|lr_scheduler|scaler|rng|cuda_rng)(_?states?)?(_dicts?)?s?";
+      Set.of(
+          "state_dict", "model_state_dict", "sae_state_dict", "model", "sae", "autoencoder", "state", "module", "_orig_mod");
+  private static final String TRAINING =
+      "(optim|optimizer|scheduler|lr_scheduler|scaler|rng|cuda_rng)(_?states?)?(_dicts?)?s?";
   private static final int MAX_WRAPPERS = 4;
 
   private StateDict() {}
@@ -43,7 +46,8 @@ final class StateDict {
     Set<String> names = new LinkedHashSet<>(tensors.keySet());
     names.removeIf(name -> head(name).replaceAll("\\[.*", "").matches(TRAINING));
     Set<String> heads = names.stream().map(StateDict::head).collect(Collectors.toSet());
-    List<String> wrappers = heads.stream().filter(head -> WRAPPERS.contains(head) || heads.size() == 1 && isWrapper(head)).toList();
+    List<String> wrappers =
+        heads.stream().filter(head -> WRAPPERS.contains(head) || heads.size() == 1 && isWrapper(head)).toList();
     if (wrappers.size() != 1 || !names.stream().allMatch(name -> name.contains(".") || !wrappers.contains(name))) {
       return null;
     }
@@ -97,7 +101,7 @@ final class StateDict {
               collect(name + ".", member, wrappers, into);
             } else {
               String own = own(name, wrappers);
-              into.put(into.containsKey(own) ? wrappers + own : own, member); // both are kept, so that they are seen to be two
+              into.put(into.containsKey(own) ? wrappers + own : own, member); // two are both kept, to be seen
             }
           });
     }
@@ -136,7 +140,7 @@ final class StateDict {
   static void requireAgreement(TensorFile unwrapped, Checkpoint sae) {
     Settings settings = settings(unwrapped);
     Long k = settings.k();
-    String activation = settings.activation(k);
+    String activation = settings.activation();
     Boolean subtracts = settings.subtractsBDec();
     boolean isTop = sae.selection != Selection.GATE;
     if (activation != null && activation.equals("topk") != isTop || isTop && k != null && k != sae.k) {
@@ -155,7 +159,8 @@ final class StateDict {
 
   private static SaeFormatException disagreement(Checkpoint sae, String said) {
     return new SaeFormatException(
-        "%s: its own configuration says %s, but the format %s reads it as %s".formatted(sae.path, said, sae.format, sae.equation()));
+        "%s: its own configuration says %s, but the format %s reads it as %s"
+            .formatted(sae.path, said, sae.format, sae.equation()));
   }
 
   // ---- as a format
@@ -163,13 +168,9 @@ final class StateDict {
   /** A pair of matrices of the usual names, and a configuration that says what they compute. */
   static boolean claims(TensorFile file) {
     Map<String, String> names = names(file);
-    boolean isPair = names.keySet().containsAll(List.of("W_enc", "W_dec")) && names.values().containsAll(file.tensors().keySet());
-    if (!isPair || DictionaryLearning.hasTrainer(file)) {
-      return false;
-    }
-    Settings settings = settings(file);
-    Long k = settings.k();
-    return settings.activation(k) != null;
+    boolean isPair =
+        names.keySet().containsAll(List.of("W_enc", "W_dec")) && names.values().containsAll(file.tensors().keySet());
+    return isPair && !DictionaryLearning.hasTrainer(file) && settings(file).activation() != null;
   }
 
   /** The tensors by what they are. */
@@ -183,7 +184,8 @@ final class StateDict {
             "b_dec", List.of("decoder.bias", "b_dec", "bias", "pre_bias"),
             "threshold", List.of("threshold"));
     usual.forEach(
-        (what, candidates) -> candidates.stream().filter(file.tensors()::containsKey).findFirst().ifPresent(name -> names.put(what, name)));
+        (what, candidates) ->
+            candidates.stream().filter(file.tensors()::containsKey).findFirst().ifPresent(name -> names.put(what, name)));
     return names;
   }
 
@@ -196,7 +198,10 @@ final class StateDict {
     sae.wEnc = new Checkpoint.Matrix(file.require(wEnc), wEnc.equals("encoder.weight"));
     sae.wDec = new Checkpoint.Matrix(file.require(wDec), wDec.equals("W_dec"));
     sae.conventionIsSure = wEnc.equals("encoder.weight");
-    sae.bEnc = sae.conventionIsSure ? file.tensors().get(names.get("b_enc")) : file.require(names.getOrDefault("b_enc", "b_enc"));
+    sae.bEnc =
+        sae.conventionIsSure
+            ? file.tensors().get(names.get("b_enc"))
+            : file.require(names.getOrDefault("b_enc", "b_enc"));
     sae.bDec = file.tensors().get(names.get("b_dec"));
     sae.threshold = file.tensors().get(names.get("threshold"));
     select(settings(file), options, sae);
@@ -205,7 +210,7 @@ final class StateDict {
 
   private static void select(Settings settings, SaeReader.Options options, Checkpoint sae) {
     Long k = settings.k();
-    String activation = settings.activation(k);
+    String activation = settings.activation();
     if (sae.threshold == null && "jumprelu".equals(activation)) {
       throw settings.config().error("the activation is jumprelu, but there is no tensor \"threshold\"");
     }
@@ -216,17 +221,20 @@ final class StateDict {
     } else if (!"relu".equals(activation)) {
       sae.architecture = "topk";
       sae.selection = Selection.TOP;
-      sae.notes.add("the k largest are taken to end in a ReLU, as in most programs: where fewer are positive, fewer are active");
+      sae.notes.add(
+          "the k largest are taken to end in a ReLU, as in most programs: where fewer are positive, fewer are active");
       sae.k = k != null ? k : options.requireK(sae.path + ": there is no k");
     }
     Boolean subtracts = settings.subtractsBDec();
     if (subtracts == null && sae.bDec != null && Checkpoint.firstNot(value -> value == 0, sae.bDec) >= 0) {
       throw sae.bDec.error(
-          "is not 0, and whether it is subtracted from the input (apply_b_dec_to_input) is said nowhere in the file: say it by --format generic");
+          "is not 0, and whether it is subtracted from the input (apply_b_dec_to_input) is said nowhere in the file: "
+              + "say it by --format generic");
     }
     sae.subtractsBDec = Boolean.TRUE.equals(subtracts) && sae.bDec != null;
     if (sae.subtractsBDec) {
-      sae.folded.add("%s is subtracted from the input: the encoder's bias becomes itself - <it, w_j>".formatted(sae.bDec.name));
+      sae.folded.add(
+          "%s is subtracted from the input: the encoder's bias becomes itself - <it, w_j>".formatted(sae.bDec.name));
     }
   }
 }
