@@ -8,9 +8,10 @@ import java.nio.channels.FileLock;
 import java.nio.channels.OverlappingFileLockException;
 import java.nio.file.DirectoryIteratorException;
 import java.nio.file.DirectoryStream;
-import java.nio.file.FileSystemLoopException;
+import java.nio.file.FileSystemException;
 import java.nio.file.Files;
 import java.nio.file.LinkOption;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
@@ -27,30 +28,33 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.regex.Pattern;
 
 /**
- * A file that appears whole or not at all: written under a temporary name in its target's folder, renamed on commit. A file that
- * is replaced hands on its mode, and its owner and group where that is permitted; a symbolic link stays, and what it points at is
- * replaced. What is no plain file, such as a device or a FIFO, is never replaced: on commit the bytes are written to it.
+ * A file that appears whole or not at all: written under a temporary name in its target's folder, renamed on
+ * commit. A file that is replaced hands on its mode, and its owner and group where that is permitted; a symbolic
+ * link stays, and what it points at is replaced. What can't be replaced, such as a device, a FIFO, or a file that
+ * is mounted or lies in a folder that is not writable, is written to on commit. What is there has to be writable,
+ * whatever its folder permits.
  *
- * <p>A process that is killed leaves its temporary, which the next one that writes to the folder removes. A lock tells that nobody
- * writes it any more.
+ * <p>A process that is killed leaves its temporary, which the next one that writes to the folder removes. A lock
+ * tells that nobody writes it any more, and may not reach beyond a machine: those of others are left alone.
  *
  * <p>For sae4j's own modules: it may change without notice. Belongs to one thread.
  */
 public final class AtomicFile implements AutoCloseable {
-  private static final String RUN = UUID.randomUUID().toString(); // this JVM's temporaries are never taken for left ones
-  private static final Pattern NAME = Pattern.compile("\\.sae4j-([0-9a-f-]{36})-[0-9a-f]{16}\\.tmp");
+  private static final String RUN = UUID.randomUUID().toString(); // no temporary of this JVM is taken for a left one
+  private static final String MACHINE = machine();
+  private static final Pattern NAME =
+      Pattern.compile("\\.sae4j-" + Pattern.quote(MACHINE) + "-([0-9a-f-]{36})-[0-9a-f]{16}\\.tmp");
   private static final Set<Path> SWEPT = ConcurrentHashMap.newKeySet();
-  private static final int MAX_LINKS = 40;
   private static final int COPY_BYTES = 1 << 16;
   private static final Set<PosixFilePermission> OF_THE_GROUP =
       Set.of(PosixFilePermission.GROUP_READ, PosixFilePermission.GROUP_WRITE, PosixFilePermission.GROUP_EXECUTE);
 
   private final Path target;
   private Path folder; // of temporaries
-  private Path place; // null where the bytes go to a device
+  private Path place; // null where it can't be renamed to
   private Path temporary; // likewise
-  private PosixFileAttributes old; // null where nothing is replaced
-  private FileChannel device; // null where a file is renamed
+  private FileChannel existing; // what is at the target; null where nothing is
+  private PosixFileAttributes old; // likewise
   private FileChannel channel;
 
   /**
@@ -65,33 +69,42 @@ public final class AtomicFile implements AutoCloseable {
       throw new SaeException(target + ": is a folder, expected a file to write");
     }
     try {
-      if (Files.exists(target) && !Files.isRegularFile(target)) {
-        openDevice();
-      } else {
-        openTemporary();
-      }
+      existing = existing(target);
+      open();
     } catch (IOException e) {
+      close();
       throw failed(e);
-    }
-  }
-
-  private void openDevice() throws IOException {
-    device = FileChannel.open(target, StandardOpenOption.WRITE);
-    try {
-      folder = Path.of(System.getProperty("java.io.tmpdir"));
-      channel = unnamed();
-    } catch (IOException | RuntimeException e) {
-      device.close();
+    } catch (RuntimeException | Error e) {
+      close();
       throw e;
     }
   }
 
-  private void openTemporary() throws IOException {
-    place = (Files.exists(target) ? target.toRealPath() : followed(target)).toAbsolutePath();
+  /** Opened, so that the kernel says whether it may be written; null where nothing is. */
+  private static FileChannel existing(Path target) throws IOException {
+    try {
+      return FileChannel.open(target, StandardOpenOption.WRITE);
+    } catch (NoSuchFileException e) {
+      return null;
+    }
+  }
+
+  private void open() throws IOException {
+    Path file = existing == null ? followed(target) : Files.isRegularFile(target) ? target.toRealPath() : null;
+    if (file != null && (existing == null || Files.isWritable(file.getParent()))) {
+      openTemporary(file.toAbsolutePath());
+    } else {
+      folder = Path.of(System.getProperty("java.io.tmpdir"));
+      channel = unnamed();
+    }
+  }
+
+  private void openTemporary(Path file) throws IOException {
+    place = file;
     folder = place.getParent();
     sweep(folder);
     PosixFileAttributeView view = Files.getFileAttributeView(place, PosixFileAttributeView.class);
-    old = view == null || Files.notExists(place) ? null : view.readAttributes();
+    old = view == null || existing == null ? null : view.readAttributes();
     FileAttribute<?>[] mode = old == null ? new FileAttribute<?>[0] : ownersOnly();
     do {
       temporary = unusedName();
@@ -99,19 +112,17 @@ public final class AtomicFile implements AutoCloseable {
     } while (!isHeld());
   }
 
-  /** What a link points at, or a link to a link, where that is not there. */
+  /** What a link points at, or a link to a link, where that is not there. The kernel has followed them: they end. */
   private static Path followed(Path path) throws IOException {
-    for (int links = 0; Files.isSymbolicLink(path); links++) {
-      if (links == MAX_LINKS) {
-        throw new FileSystemLoopException(path.toString());
-      }
-      path = path.resolveSibling(Files.readSymbolicLink(path));
+    Path end = path;
+    while (Files.isSymbolicLink(end)) {
+      end = end.resolveSibling(Files.readSymbolicLink(end));
     }
-    return path;
+    return end;
   }
 
   private Path unusedName() {
-    return folder.resolve(".sae4j-%s-%016x.tmp".formatted(RUN, ThreadLocalRandom.current().nextLong()));
+    return folder.resolve(".sae4j-%s-%s-%016x.tmp".formatted(MACHINE, RUN, ThreadLocalRandom.current().nextLong()));
   }
 
   private static FileChannel open(Path path, FileAttribute<?>[] mode, StandardOpenOption... more) throws IOException {
@@ -153,16 +164,26 @@ public final class AtomicFile implements AutoCloseable {
     if (!SWEPT.add(folder)) {
       return;
     }
-    try (DirectoryStream<Path> files = Files.newDirectoryStream(folder, file -> isForeign(file.getFileName().toString()))) {
+    try (DirectoryStream<Path> files = Files.newDirectoryStream(folder, AtomicFile::isForeign)) {
       files.forEach(AtomicFile::removeUnlessHeld);
     } catch (IOException | DirectoryIteratorException e) {
       // A folder that can't be listed can be written to all the same.
     }
   }
 
-  private static boolean isForeign(String name) {
-    var temporary = NAME.matcher(name);
+  /** Whether it is a temporary of another process on this machine. */
+  private static boolean isForeign(Path file) {
+    var temporary = NAME.matcher(file.getFileName().toString());
     return temporary.matches() && !temporary.group(1).equals(RUN);
+  }
+
+  /** Another one each time that it starts; this process's own where the kernel gives none. */
+  private static String machine() {
+    try {
+      return Files.readString(Path.of("/proc/sys/kernel/random/boot_id")).strip();
+    } catch (IOException e) {
+      return RUN;
+    }
   }
 
   private static void removeUnlessHeld(Path file) {
@@ -227,11 +248,8 @@ public final class AtomicFile implements AutoCloseable {
    */
   public void commit() {
     try {
-      if (device != null) {
-        copyToDevice();
-      } else {
-        inherit();
-        Files.move(temporary, place, StandardCopyOption.ATOMIC_MOVE);
+      if (place == null || !isRenamed()) {
+        copyToExisting();
       }
       channel.close(); // with its lock, so not before
     } catch (IOException e) {
@@ -239,13 +257,30 @@ public final class AtomicFile implements AutoCloseable {
     }
   }
 
-  private void copyToDevice() throws IOException {
+  /** False where the old file refuses, as one does that is mounted, or another user's in a sticky folder. */
+  private boolean isRenamed() throws IOException {
+    inherit();
+    try {
+      Files.move(temporary, place, StandardCopyOption.ATOMIC_MOVE);
+      return true;
+    } catch (FileSystemException e) {
+      if (existing == null) {
+        throw e;
+      }
+      return false;
+    }
+  }
+
+  private void copyToExisting() throws IOException {
+    if (Files.isRegularFile(target)) {
+      existing.truncate(0);
+    }
     ByteBuffer bytes = ByteBuffer.allocateDirect(COPY_BYTES);
     channel.position(0);
     while (channel.read(bytes.clear()) >= 0) {
-      writeAll(device, bytes.flip());
+      writeAll(existing, bytes.flip());
     }
-    device.close();
+    existing.close();
   }
 
   /** Owner, group and mode of the old file; without its group, nothing that this group was permitted. */
@@ -280,7 +315,7 @@ public final class AtomicFile implements AutoCloseable {
   @Override
   public void close() {
     try (FileChannel first = channel;
-        FileChannel second = device) {
+        FileChannel second = existing) {
       if (temporary != null) {
         Files.deleteIfExists(temporary);
       }

@@ -15,7 +15,9 @@ import java.nio.file.Files;
 import java.nio.file.LinkOption;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
@@ -53,7 +55,7 @@ class AtomicFileTest {
   @Test
   void keepsTheModeOfWhatItReplaces() throws IOException {
     Path file = Files.writeString(folder.resolve("x"), "old");
-    for (String mode : List.of("rw-------", "rw-rw-rw-", "r--r-----", "rwxr-x---")) {
+    for (String mode : List.of("rw-------", "rw-rw-rw-", "rw-r-----", "rwxr-x---")) {
       Files.setPosixFilePermissions(file, PosixFilePermissions.fromString(mode));
       try (AtomicFile atomic = new AtomicFile(file)) {
         assertEquals("rw-------", mode(temporaries().get(0)), "others could read what is yet unfinished");
@@ -92,6 +94,64 @@ class AtomicFileTest {
     Path loop = Files.createSymbolicLink(folder.resolve("loop"), Path.of("loop"));
     failed(() -> write(loop, "x"), "loop: cannot be written: ");
     assertTrue(Files.isSymbolicLink(loop));
+  }
+
+  /** Writes {@code sub/x} and {@code sub/x.npz} by a process of its own; what it complained of. */
+  private String writtenBy(String... prefix) throws IOException, InterruptedException {
+    List<String> command = new ArrayList<>(List.of(prefix));
+    command.addAll(
+        List.of(Path.of(System.getProperty("java.home"), "bin/java").toString(), "--enable-native-access=ALL-UNNAMED"));
+    command.addAll(List.of("-cp", ChildJvm.classPath(), Writer.class.getName(), folder.resolve("sub/x").toString()));
+    Path errors = Files.createTempFile(folder, "errors", "");
+    new ProcessBuilder(command)
+        .redirectInput(ProcessBuilder.Redirect.from(Path.of("/dev/null").toFile()))
+        .redirectOutput(ProcessBuilder.Redirect.DISCARD)
+        .redirectError(errors.toFile())
+        .start()
+        .waitFor();
+    return Files.readString(errors);
+  }
+
+  /** By a user who is not root, in a folder and over files of these modes. */
+  private String writtenByNobody(String modeOfFolder, String modeOfFiles) throws Exception {
+    Path sub = Files.createDirectories(folder.resolve("sub"));
+    for (String name : List.of("x", "x.npz")) {
+      Files.writeString(sub.resolve(name), "old, and longer");
+      run("chmod", modeOfFiles, "sub/" + name);
+    }
+    run("chmod", "755", ".");
+    run("chmod", modeOfFolder, "sub");
+    String[] nobody = {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"};
+    String classes = ChildJvm.classPath().split(":")[0];
+    assumeTrue(run(nobody[0], nobody[1], nobody[2], nobody[3], "test", "-r", classes + "/dev"), "only root may");
+    return writtenBy(nobody);
+  }
+
+  @Test
+  void whatIsProtectedStays() throws Exception {
+    String error = writtenByNobody("777", "444");
+    assertTrue(error.contains("sub/x: cannot be written: permission denied"), error);
+    assertEquals("old, and longer", Files.readString(folder.resolve("sub/x")));
+  }
+
+  @Test
+  void whatMayBeWrittenIsWhateverTheFolderPermits() throws Exception {
+    for (String folderMode : List.of("777", "755", "1777")) { // the last: no user renames over another's file
+      assertEquals("", writtenByNobody(folderMode, "666"), folderMode);
+      assertEquals("new", Files.readString(folder.resolve("sub/x")), folderMode);
+    }
+  }
+
+  @Test
+  void aMountedFileIsWrittenTo() throws Exception {
+    Files.createDirectory(folder.resolve("sub"));
+    Path mounted = Files.writeString(folder.resolve("mounted"), "old, and longer");
+    Files.createFile(folder.resolve("sub/x"));
+    assumeTrue(run("unshare", "-m", "mount", "--bind", "mounted", "sub/x"), "only root may");
+    String mount = "mount --bind '%s' '%s' && \"$0\" \"$@\"".formatted(mounted, folder.resolve("sub/x"));
+    assertEquals("", writtenBy("unshare", "-m", "sh", "-c", mount));
+    assertEquals("new", Files.readString(mounted));
+    assertEquals(0, Files.size(folder.resolve("sub/x")));
   }
 
   /** Both writers patch or assemble at the end, which a FIFO can't do. */
@@ -196,13 +256,15 @@ class AtomicFileTest {
     List<Path> left = temporaries();
     assertEquals(2, left.size());
     Path notOurs = Files.createFile(folder.resolve(".sae4j-x.tmp"));
+    String name = left.get(0).getFileName().toString();
+    Path ofAnotherMachine = Files.createFile(folder.resolve(name.substring(0, 7) + "01234567" + name.substring(15)));
     Path live = folder.resolve("live");
     Process running = writer(live);
     try {
       assertTrue(left.stream().noneMatch(Files::exists), "the next process left them");
-      assertEquals(3, temporaries().size(), "those of the live one, and that which only looks like one");
+      assertEquals(4, temporaries().size(), "those of the live one, what only looks like one, another machine's");
       write(folder.resolve("x"), "ours");
-      assertEquals(3, temporaries().size());
+      assertEquals(4, temporaries().size());
       running.getOutputStream().write('\n');
       running.getOutputStream().flush();
       assertEquals(0, running.waitFor());
@@ -211,6 +273,6 @@ class AtomicFileTest {
     }
     assertEquals("new", Files.readString(live));
     assertTrue(Files.exists(folder.resolve("live.npz")));
-    assertEquals(List.of(notOurs), temporaries());
+    assertEquals(Set.of(notOurs, ofAnotherMachine), Set.copyOf(temporaries()));
   }
 }
