@@ -10,6 +10,7 @@ import java.nio.file.AccessDeniedException;
 import java.nio.file.FileSystemException;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.util.Locale;
 import picocli.AutoComplete.GenerateCompletion;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -43,6 +44,7 @@ public final class Main implements Runnable {
   public static void main(String[] args) {
     // JavaCPP counts the weights' pages as its own, and would refuse a large SAE for the sake of a small Java heap.
     System.setProperty("org.bytedeco.javacpp.maxPhysicalBytes", "0");
+    Locale.setDefault(Locale.ROOT); // what is printed is English, and its numbers are read by scripts
     Interruption.watch();
     Output out = Output.of(FileDescriptor.out);
     CommandLine command = commandLine(out, Output.of(FileDescriptor.err));

@@ -151,15 +151,15 @@ public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable 
   public void commit() {
     try (ZipOutputStream zip = new ZipOutputStream(stream())) { // Zip64 where sizes ask for it
       zip.setLevel(Deflater.NO_COMPRESSION);
-      add(zip, "indices", "<i4", "(%d,)".formatted(nnz), indices);
-      add(zip, "indptr", "<i8", "(%d,)".formatted(rows + 1), indptr);
+      add(zip, "indices", "<i4", "(" + nnz + ",)", indices);
+      add(zip, "indptr", "<i8", "(" + (rows + 1) + ",)", indptr);
       add(zip, "format", "|S3", "()", "csr".getBytes(StandardCharsets.US_ASCII));
       ByteBuffer shape = ByteBuffer.allocate(2 * Long.BYTES).order(ByteOrder.LITTLE_ENDIAN).putLong(rows).putLong(dSae);
       add(zip, "shape", "<i8", "(2,)", shape.array());
-      add(zip, "data", "<f4", "(%d,)".formatted(nnz), data);
+      add(zip, "data", "<f4", "(" + nnz + ",)", data);
       if (normalized) {
-        add(zip, "scale", "<f4", "(%d,)".formatted(rows), scale);
-        add(zip, "shift", "<f4", "(%d,)".formatted(rows), shift);
+        add(zip, "scale", "<f4", "(" + rows + ",)", scale);
+        add(zip, "shift", "<f4", "(" + rows + ",)", shift);
       }
     } catch (IOException e) {
       throw file.failed(e);

@@ -117,7 +117,7 @@ final class Npy {
     return shape;
   }
 
-  /** @param shape as Python writes it, e.g. {@code "(3, 4)"} */
+  /** @param shape as Python writes it, e.g. {@code "(3, 4)"}: not by a format, whose digits are the locale's */
   static byte[] header(String descr, String shape) {
     String text = "{'descr': '%s', 'fortran_order': False, 'shape': %s, }".formatted(descr, shape);
     ByteBuffer header = ByteBuffer.allocate(HEADER_BYTES).order(ByteOrder.LITTLE_ENDIAN);

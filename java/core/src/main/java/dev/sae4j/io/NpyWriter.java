@@ -46,7 +46,7 @@ public final class NpyWriter implements AutoCloseable {
   }
 
   private byte[] header() {
-    return Npy.header("<f4", "(%d, %d)".formatted(rows, columns));
+    return Npy.header("<f4", "(" + rows + ", " + columns + ")");
   }
 
   /**

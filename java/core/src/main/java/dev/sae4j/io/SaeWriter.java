@@ -252,13 +252,14 @@ public final class SaeWriter {
     long at = 0;
     for (Map.Entry<String, Column> entry : tensors.entrySet()) {
       Column column = entry.getValue();
-      header
-          .append(at == 0 ? "" : ",")
-          .append(
-              "\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%d,%d]}"
-                  .formatted(
-                      entry.getKey(), column.dtype, Arrays.toString(column.shape).replace(" ", ""), at, at + column.bytes()));
-      at += column.bytes();
+      long end = at + column.bytes();
+      String shape = Arrays.toString(column.shape).replace(" ", "");
+      header // no format: its digits are the locale's
+          .append(at == 0 ? "\"" : ",\"").append(entry.getKey())
+          .append("\":{\"dtype\":\"").append(column.dtype)
+          .append("\",\"shape\":").append(shape)
+          .append(",\"data_offsets\":[").append(at).append(',').append(end).append("]}");
+      at = end;
     }
     header.append("}");
     while (header.length() % 8 != 0) {

@@ -15,10 +15,14 @@ import dev.sae4j.SaeWeights.Form;
 import dev.sae4j.SaeWeights.Normalization;
 import dev.sae4j.SaeWeights.Selection;
 import dev.sae4j.SelfCheck;
+import dev.sae4j.SparseCodes;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Random;
 import java.util.TreeMap;
@@ -163,6 +167,38 @@ class WritersTest {
   }
 
   // ---- control vectors
+
+  /** Java's formats write a number in the digits of the locale, which are others than 0 to 9 in some. */
+  @Test
+  void filesAreTheSameInEveryLocale() throws IOException {
+    Locale usual = Locale.getDefault();
+    try (SaeWeights weights = weights(Form.of(3, 3, 5), true, false, "jumprelu")) {
+      byte[] expected = written(weights, "usual");
+      Locale.setDefault(Locale.forLanguageTag("ar-EG-u-nu-arab"));
+      assertArrayEquals(expected, written(weights, "arabic"));
+    } finally {
+      Locale.setDefault(usual);
+    }
+  }
+
+  private byte[] written(SaeWeights weights, String name) throws IOException {
+    Path to = folder.resolve(name);
+    SaeWriter.write(weights, to);
+    try (NpyWriter npy = NpyWriter.create(to.resolve("x.npy"), 2);
+        CodesWriter codes = CodesWriter.create(to.resolve("codes.npz"), 5);
+        SparseCodes one = SparseCodes.of(5, new long[] {0, 1}, new int[] {2}, new float[] {3}, new float[1], new float[1])) {
+      npy.write(FloatBuffer.wrap(new float[2]));
+      npy.commit();
+      codes.accept(one);
+      codes.commit();
+    }
+    ControlVectorWriter.write(to.resolve("v.gguf"), "llama", new TreeMap<>(Map.of(12, new float[] {1})));
+    ByteArrayOutputStream all = new ByteArrayOutputStream();
+    for (String file : List.of("cfg.json", "sae_weights.safetensors", "x.npy", "codes.npz", "v.gguf")) {
+      all.write(Files.readAllBytes(to.resolve(file)));
+    }
+    return all.toByteArray();
+  }
 
   @Test
   void controlVectors() {
