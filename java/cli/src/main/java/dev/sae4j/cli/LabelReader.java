@@ -114,7 +114,9 @@ final class LabelReader implements AutoCloseable {
       } else if (FIELDS.contains(name)) {
         fields.put(name, text());
       } else {
+        json.setStrictness(Strictness.LENIENT); // Python writes NaN, as a score that is missing
         json.skipValue();
+        json.setStrictness(Strictness.LEGACY_STRICT);
       }
     }
     json.endObject();

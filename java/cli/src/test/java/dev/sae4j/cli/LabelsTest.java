@@ -63,6 +63,13 @@ class LabelsTest {
   }
 
   @Test
+  void whatIsPassedOverNeedNotBeFinite() throws IOException {
+    String scores = "\"score\": NaN, \"scores\": [-Infinity, {\"a\": Infinity}]";
+    assertEquals("a", read("{%s, \"index\": 0, \"description\": \"a\"}\n".formatted(scores)).of(0));
+    assertRefused("line 1", "{\"index\": 0, \"description\": NaN}");
+  }
+
+  @Test
   void linesThatAreWrong() {
     assertRefused("line 2", "{\"index\": 0}\n[1]\n");
     assertRefused("line 1", "{\"index\": 0");
