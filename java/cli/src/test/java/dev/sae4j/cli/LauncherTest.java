@@ -2,6 +2,7 @@ package dev.sae4j.cli;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.IOException;
 import java.nio.file.Files;
@@ -27,7 +28,10 @@ class LauncherTest {
   /** What the jar runs. */
   public static final class Echo {
     public static void main(String[] args) {
-      System.out.println(args[0].equals("open") ? Files.exists(Path.of(args[1])) : "ran " + String.join(" ", args));
+      System.out.println(
+          args[0].equals("open") ? Files.exists(Path.of(args[1]))
+          : args[0].equals("columns") ? System.getenv("COLUMNS")
+          : "ran " + String.join(" ", args));
     }
   }
 
@@ -97,6 +101,15 @@ class LauncherTest {
     Path link = Files.createSymbolicLink(folder.resolve("link"), root.resolve("sae4j"));
     Run run = launch(System.getProperty("java.home"), link, "encode", "a b", "--json");
     assertEquals(new Run(0, "ran encode a b --json\n", ""), run);
+  }
+
+  @Test
+  void tellsTheWidthOfTheTerminal() throws Exception {
+    Path script = Path.of("/usr/bin/script"); // gives a command a terminal
+    assumeTrue(Files.exists(script));
+    writeJar(jar);
+    String command = "stty cols 70; '%s' columns".formatted(root.resolve("sae4j"));
+    assertEquals("70", launch(System.getProperty("java.home"), script, "-qc", command, "/dev/null").out().strip());
   }
 
   @Test
