@@ -5,6 +5,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import java.util.regex.Pattern;
+import org.jline.utils.WCWidth;
 
 /** Aligned text for people. */
 final class Tables {
@@ -69,11 +70,23 @@ final class Tables {
   }
 
   private static String cut(String text, int width) {
-    return length(text) <= width ? text : text.substring(0, text.offsetByCodePoints(0, width - 1)) + "\u2026";
+    if (length(text) <= width) {
+      return text;
+    }
+    int end = 0;
+    for (int left = width - 1 - length(text.codePointAt(0)); left >= 0; left -= length(text.codePointAt(end))) {
+      end = text.offsetByCodePoints(end, 1);
+    }
+    return text.substring(0, end) + "\u2026";
   }
 
+  /** In columns of a terminal, of which Chinese or Japanese take two a character, and accents none. */
   private static int length(String text) {
-    return text.codePointCount(0, text.length());
+    return text.codePoints().map(Tables::length).sum();
+  }
+
+  private static int length(int codePoint) {
+    return Math.max(0, WCWidth.wcwidth(codePoint));
   }
 
   /** With its sign; "-" where undefined. */

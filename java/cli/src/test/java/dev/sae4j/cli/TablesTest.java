@@ -33,6 +33,15 @@ class TablesTest {
   }
 
   @Test
+  void wideCharactersTakeTwoColumns() {
+    String sea = "\u6d77";
+    List<List<String>> rows = List.of(List.of("7", "-0.5", "a" + sea.repeat(9)), List.of("7", "-0.5", "e\u0301".repeat(16)));
+    List<String> lines = table(40, rows).lines().toList();
+    assertEquals("        7         -0.5  a" + sea.repeat(7) + "\u2026", lines.get(1));
+    assertEquals("        7         -0.5  " + "e\u0301".repeat(16), lines.get(2));
+  }
+
+  @Test
   void whatALabelHoldsIsSeenNotObeyed() {
     List<List<String>> rows = List.of(List.of("7", "-0.5", "a\u001b[31m b\u009b c\u202e\u2066 d\u2028 e\nf \u00e9\ud83d\ude00\u200d"));
     assertEquals(
