@@ -237,8 +237,10 @@ public final class AtomicFile implements AutoCloseable {
     }
   }
 
+  /** Of what is written before the commit: it may lie on another disk than the target. */
   SaeException failed(IOException e) {
-    return Failures.of(target + ": cannot be written", e);
+    String way = place == null && folder != null ? ", by way of " + folder : "";
+    return Failures.of(target + ": cannot be written" + way, e);
   }
 
   /**
@@ -253,7 +255,7 @@ public final class AtomicFile implements AutoCloseable {
       }
       channel.close(); // with its lock, so not before
     } catch (IOException e) {
-      throw failed(e);
+      throw Failures.of(target + ": cannot be written", e);
     }
   }
 

@@ -187,6 +187,21 @@ class AtomicFileTest {
     assertEquals(List.of(), temporaries());
   }
 
+  @Test
+  void aFullDiskThatOnlyWhatWaitsLiesOnIsNamed() throws Exception {
+    assumeTrue(run("mkfifo", "fifo"), "no mkfifo");
+    CompletableFuture<byte[]> nothing = reading(folder.resolve("fifo"));
+    String usual = System.setProperty("java.io.tmpdir", folder.resolve("gone").toString());
+    try {
+      failed(
+          () -> write(folder.resolve("fifo"), "x"),
+          "fifo: cannot be written, by way of " + folder.resolve("gone") + ": no such file or folder");
+    } finally {
+      System.setProperty("java.io.tmpdir", usual);
+    }
+    assertEquals(0, nothing.get(30, TimeUnit.SECONDS).length);
+  }
+
   private static CompletableFuture<byte[]> reading(Path fifo) {
     return CompletableFuture.supplyAsync(
         () -> {
