@@ -33,7 +33,8 @@ import org.bytedeco.javacpp.Pointer;
  */
 public final class CodesWriter implements SparseAutoencoder.Sink, AutoCloseable {
   private static final int CHUNK = 1 << 16;
-  private static final LocalDateTime NO_DATE = LocalDateTime.of(1980, 1, 1, 0, 0); // equal codes, equal files
+  /** Equal codes, equal files: of midnight, Java would add a time that depends on the zone. */
+  private static final LocalDateTime NO_DATE = LocalDateTime.of(1980, 1, 1, 0, 0, 2);
 
   private final long dSae;
   private final AtomicFile file;

@@ -25,6 +25,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Random;
+import java.util.TimeZone;
 import java.util.TreeMap;
 import org.bytedeco.javacpp.FloatPointer;
 import org.junit.jupiter.api.Test;
@@ -170,14 +171,17 @@ class WritersTest {
 
   /** Java's formats write a number in the digits of the locale, which are others than 0 to 9 in some. */
   @Test
-  void filesAreTheSameInEveryLocale() throws IOException {
+  void filesAreTheSameInEveryLocaleAndTimeZone() throws IOException {
     Locale usual = Locale.getDefault();
+    TimeZone usualZone = TimeZone.getDefault();
     try (SaeWeights weights = weights(Form.of(3, 3, 5), true, false, "jumprelu")) {
       byte[] expected = written(weights, "usual");
       Locale.setDefault(Locale.forLanguageTag("ar-EG-u-nu-arab"));
+      TimeZone.setDefault(TimeZone.getTimeZone("GMT+03:00"));
       assertArrayEquals(expected, written(weights, "arabic"));
     } finally {
       Locale.setDefault(usual);
+      TimeZone.setDefault(usualZone);
     }
   }
 
