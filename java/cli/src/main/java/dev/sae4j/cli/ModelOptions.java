@@ -60,8 +60,21 @@ final class ModelOptions extends EngineOptions {
   @Option(
       names = "--normalize-activations",
       paramLabel = "NAME",
-      description = "With --format generic: none, layer_norm or constant_norm_rescale of each row of the input, first of all.")
-  private String normalization;
+      description = "With --format generic: ${COMPLETION-CANDIDATES} of each row of the input, first of all.")
+  private NormalizeActivations normalization;
+
+  /** Named as SAELens does. */
+  enum NormalizeActivations {
+    none(Normalization.NONE),
+    layer_norm(Normalization.LAYER),
+    constant_norm_rescale(Normalization.CONSTANT);
+
+    private final Normalization normalization;
+
+    NormalizeActivations(Normalization normalization) {
+      this.normalization = normalization;
+    }
+  }
 
   /** The names that --format takes. */
   static final class Formats implements Iterable<String> {
@@ -101,12 +114,15 @@ final class ModelOptions extends EngineOptions {
 
   /** What was said of the tensors, or null. */
   private Generic generic() {
-    if (map == null && activation == null && !subtractsBDec && normalization == null) {
+    String given = map != null ? "--map"
+        : activation != null ? "--activation"
+        : subtractsBDec ? "--subtract-b-dec"
+        : normalization != null ? "--normalize-activations"
+        : null;
+    if (given == null) {
       return null;
     }
     if (!"generic".equals(format)) {
-      String given = map != null ? "--map" : activation != null ? "--activation" : null;
-      given = given != null ? given : subtractsBDec ? "--subtract-b-dec" : "--normalize-activations";
       throw misuse(given + " needs --format generic");
     }
     Map<String, String> tensors = new LinkedHashMap<>();
@@ -119,19 +135,8 @@ final class ModelOptions extends EngineOptions {
         throw misuse("--map says twice what %s is".formatted(one.substring(0, equals)));
       }
     }
-    return new Generic(tensors, activation, subtractsBDec, normalization());
-  }
-
-  /** By SAELens' names. */
-  private Normalization normalization() {
-    String name = normalization == null ? "none" : normalization;
-    return switch (name) {
-      case "none" -> Normalization.NONE;
-      case "layer_norm" -> Normalization.LAYER;
-      case "constant_norm_rescale" -> Normalization.CONSTANT;
-      default -> throw misuse(
-          "--normalize-activations must be none, layer_norm or constant_norm_rescale, got \"%s\"".formatted(name));
-    };
+    Normalization how = normalization == null ? Normalization.NONE : normalization.normalization;
+    return new Generic(tensors, activation, subtractsBDec, how);
   }
 
   SparseAutoencoder open(SaeWeights weights) {

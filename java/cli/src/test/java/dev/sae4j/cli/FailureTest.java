@@ -159,7 +159,7 @@ class FailureTest {
     assertMisused("--activation needs --format generic", "info", "--sae", sae, "--activation", "relu", "--format", "saelens");
     assertMisused("--subtract-b-dec needs --format generic", "info", "--sae", sae, "--subtract-b-dec");
     assertMisused("--normalize-activations needs --format generic", "info", "--sae", sae, "--normalize-activations", "none");
-    assertMisused("got \"batch\"", "info", "--sae", sae, "--format", "generic", "--normalize-activations", "batch");
+    assertMisused("none, layer_norm, constant_norm_rescale", "info", "--sae", sae, "--format", "generic", "--normalize-activations", "batch");
     assertMisused("W_enc and W_dec must be mapped", "info", "--sae", sae, "--format", "generic", "--activation", "relu");
     assertMisused("--map must be", "info", "--sae", sae, "--format", "generic", "--map", "W_enc");
     assertMisused("--map says twice what W_enc is", "info", "--sae", sae, "--format", "generic", "--map", "W_enc=a", "--map", "W_enc=b");
