@@ -48,6 +48,9 @@ final class ControlVector implements Callable<Integer> {
     if (!out.toString().toLowerCase().endsWith(".gguf")) {
       throw new ParameterException(spec.commandLine(), "--out must be a .gguf file, got " + out);
     }
+    if (spec.commandLine().getParseResult().matchedOption("--layer").originalStringValues().size() > layers.size()) {
+      throw new ParameterException(spec.commandLine(), "--layer gives a block two directions, expected one");
+    }
     TreeMap<Integer, float[]> directions = new TreeMap<>();
     layers.forEach((layer, vector) -> directions.put(layer, read(vector)));
     ControlVectorWriter.write(out, modelHint, directions);

@@ -169,6 +169,8 @@ class FailureTest {
     assertMisused("none", "project", "--sae", sae, "--vector", x, "--normalize", "l1");
     assertMisused(
         "--normalize unit", "project", "--sae", sae, "--vector", x, "--normalize", "unit", "--readout", "encoder");
+    Path gguf = folder.resolve("v.gguf");
+    assertMisused("two directions", "control-vector", "--layer", "1=" + x, "--layer", "1=" + sae, "--out", gguf);
     assertMisused("--vector", "project", "--sae", sae);
     assertMisused("--out", "project", "--sae", sae, "--in", x);
     assertMisused("--vector", "project", "--sae", sae, "--vector", x, "--in", x, "--out", out);
