@@ -102,7 +102,7 @@ void stress(const Subject& subject, sae_selection selection, sae_normalization n
   sae_close(model);
   model = subject.open(sae, 4);
   std::atomic<int> differences{0}, unnoticed{0};
-  const int repeats = subject.is_cuda ? 4 : 20;
+  const int repeats = subject.is_cuda ? 2 : 20;
   on_threads(11, [&](int t) {
     std::mt19937 choice(t);
     Result got;
