@@ -187,9 +187,9 @@ struct ProjectGate {
 
 // Rows of x on the device, in one chunk of a call.
 struct Batch {
-  const float* x;             // [rows, pitch]
-  const uint16_t* quantised;  // [rows, pitch] bf16, or null without a quantised screen
-  const TensorRowBound* bounds;     // [rows]
+  const float* x;                // [rows, pitch]
+  const uint16_t* quantised;     // [rows, pitch] bf16, or null without a quantised screen
+  const TensorRowBound* bounds;  // [rows]
   int64_t pitch;
   int rows;
   int64_t first_row;  // of the call's n: where errors are

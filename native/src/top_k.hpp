@@ -29,14 +29,15 @@ class TopK {
     sizes_.assign(rows * sides_, 0);
     bound_counts_.assign(rows * sides_, 0);
     const bool one_sided = order == Order::kPositive || order == Order::kSigned;
-    cuts_.assign(rows, order == Order::kSigned ? -kInfinity : 0.0f);
-    cuts_.resize(2 * rows, one_sided ? kInfinity : 0.0f);
+    cut_values_.assign(rows, order == Order::kSigned ? -kInfinity : 0.0f);
+    cut_values_.resize(2 * rows, one_sided ? kInfinity : 0.0f);
+    cuts_ = {cut_values_.data(), cut_values_.data() + rows};
   }
 
   // What a value, or a negated one, must reach to enter a row's best.
-  const float* positive_cuts() const { return cuts().positive; }
-  const float* negative_cuts() const { return cuts().negative; }
-  bool may_enter(int64_t row, float value) const { return cuts().reached(row, value); }
+  const float* positive_cuts() const { return cuts_.positive; }
+  const float* negative_cuts() const { return cuts_.negative; }
+  bool may_enter(int64_t row, float value) const { return cuts_.reached(row, value); }
 
   // A feature's value is known to lie in [lower, upper]: the k-th largest of what such features reach at least is a lower bound
   // of the k-th best, so it raises the cut before anything is decided. Once for each row and feature at most. A value that may
@@ -93,11 +94,10 @@ class TopK {
   };
 
   int side_of(bool negative) const { return sides_ == 2 && negative ? 1 : 0; }
-  Cuts cuts() const { return {const_cast<float*>(cuts_.data()), const_cast<float*>(cuts_.data()) + rows_}; }
 
   void raise_cuts(int64_t row, int side, float cut) {
-    if (sides_ == 1 || side == 0) cuts_[row] = std::max(cuts_[row], cut);
-    if (sides_ == 1 || side == 1) cuts_[rows_ + row] = std::max(cuts_[rows_ + row], cut);
+    if (sides_ == 1 || side == 0) cuts_.positive[row] = std::max(cuts_.positive[row], cut);
+    if (sides_ == 1 || side == 1) cuts_.negative[row] = std::max(cuts_.negative[row], cut);
   }
 
   // As the order of a heap this keeps the worst entry in front.
@@ -112,7 +112,8 @@ class TopK {
   Buffer<float> bounds_;               // [rows, sides, k] heaps of lower bounds, the least in front
   std::vector<int64_t> sizes_;         // [rows, sides]
   std::vector<int64_t> bound_counts_;  // [rows, sides]
-  std::vector<float> cuts_;            // [2, rows]
+  std::vector<float> cut_values_;      // [2, rows]
+  Cuts cuts_ = {};                     // into them
   Buffer<int32_t> features_;           // [sides * k] of a row
   Buffer<float> values_;
 };

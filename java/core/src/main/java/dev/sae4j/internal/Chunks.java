@@ -18,7 +18,7 @@ public final class Chunks {
     try {
       operation.run();
     } catch (IllegalArgumentException e) {
-      String message = ROW.matcher(e.getMessage()).replaceAll(row -> "row " + (firstRow + Long.parseLong(row.group(1))));
+      String message = ROW.matcher(String.valueOf(e.getMessage())).replaceAll(row -> "row " + (firstRow + Long.parseLong(row.group(1))));
       throw new IllegalArgumentException(input == null ? message : input + ": " + message, e);
     }
   }
